@@ -85,6 +85,12 @@ func clusterError(ctx context.Context, err error) *Error {
 	return &Error{Kind: Unavailable, Message: doing + ": the Kubernetes API server cannot be reached or does not answer (KUBECONFIG)", Err: err}
 }
 
+// mayHaveHappened reports whether a request that failed can have had its effect.
+func mayHaveHappened(err error) bool {
+	var e *prefect.Error
+	return !errors.As(err, &e) || e.Kind == prefect.Unavailable && e.Sent
+}
+
 func isPrefect(err error, kind prefect.Kind) bool {
 	var e *prefect.Error
 	return errors.As(err, &e) && e.Kind == kind

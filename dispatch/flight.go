@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"slipway/prefect"
 	"slipway/render"
@@ -83,11 +84,15 @@ func (f *flight) takeOff(ctx context.Context) {
 	}
 }
 
+// lastAttempt is the time for an attempt begun just before the deadline, and
+// for writing down what came of it.
+const lastAttempt = 30 * time.Second
+
 // own claims the run and then does what only its owner may.
 func (f *flight) own(ctx context.Context, fault *render.Fault) {
 	// From here on the caller's going away changes nothing: a claim that is
 	// left alone waits for the next sweep.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.Deadline+f.requestTimeout())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.Deadline+lastAttempt)
 	defer cancel()
 	if !f.propose(ctx) {
 		return

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 
 	"slipway/prefect"
@@ -121,10 +122,8 @@ func (p *pass) fetch(ctx context.Context, missing *render.Missing) error {
 	return nil
 }
 
+// blockByName takes "type-slug/document name".
 func (p *pass) blockByName(ctx context.Context, name string) (json.RawMessage, error) {
-	slug, document, err := splitBlockName(name)
-	if err != nil {
-		return nil, err
-	}
+	slug, document, _ := strings.Cut(name, "/")
 	return p.Prefect.BlockDocumentByName(ctx, slug, document)
 }

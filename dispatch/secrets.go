@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"slipway/kube"
 	"slipway/render"
@@ -55,10 +54,4 @@ func (f *flight) dropSecrets(ctx context.Context) {
 			f.line.Warnings = append(f.line.Warnings, f.plain(err))
 		}
 	}
-}
-
-// splitBlockName takes "type-slug/document name" apart.
-func splitBlockName(name string) (slug, document string) {
-	slug, document, _ = strings.Cut(name, "/")
-	return slug, document
 }

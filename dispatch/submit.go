@@ -92,7 +92,7 @@ func (f *flight) giveUp(ctx context.Context, attempt int, err error) bool {
 		if f.unsure || !quota && attempt+1 < patience {
 			return false
 		}
-		f.close(e, quota)
+		f.shutDoor(e, quota)
 		f.dropSecrets(ctx)
 		f.unclaim(ctx, f.plain(err), e.RetryAfter)
 		return true
@@ -102,8 +102,8 @@ func (f *flight) giveUp(ctx context.Context, attempt int, err error) bool {
 	}
 }
 
-// close keeps the pass from claiming more runs for a door that is shut.
-func (f *flight) close(e *kube.Error, quota bool) {
+// shutDoor keeps the pass from claiming more runs that would meet the same.
+func (f *flight) shutDoor(e *kube.Error, quota bool) {
 	namespace := ""
 	if quota {
 		namespace = f.job.Namespace

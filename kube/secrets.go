@@ -58,3 +58,9 @@ func (c *Client) ClusterUID(ctx context.Context) (string, error) {
 	}
 	return string(ns.UID), nil
 }
+
+// Ping asks for the server's version, which every user may read.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.do(ctx, "get /version", c.core.Get().AbsPath("/version"), nil)
+	return err
+}

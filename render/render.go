@@ -74,6 +74,9 @@ func Parse(pool json.RawMessage, opts Options) (*Template, error) { panic("stub"
 // Render makes the Job of a run. Errors: *Missing, *Fault.
 func (t *Template) Render(run Run, docs Documents) (*Job, error) { panic("stub") }
 
+// Warnings tells what the user should know though the Job is rendered.
+func (j *Job) Warnings() []string { panic("stub") }
+
 // Manifest is the body of the Job POST.
 func (j *Job) Manifest(id Identity) []byte { panic("stub") }
 

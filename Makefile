@@ -1,0 +1,32 @@
+# What a developer types. `make unit` takes seconds, `make test` starts every
+# server that it needs.
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+
+.PHONY: build unit test e2e lint bench demo clean
+
+build: ## bin/slipway
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
+
+unit: ## the product's tests: no server is started but in-process ones
+	go vet ./...
+	go test -race -shuffle=on ./...
+
+e2e: ## end to end: a real control plane and real Prefect servers, on loopback
+	cd e2e && go vet ./... && go test -count=1 -timeout 25m -shuffle=on -p 1 -v ./...
+
+test: unit e2e ## everything
+
+lint:
+	go run $(LINT) run ./...
+
+bench: ## side by side with the Python worker and with the servers' own limit
+	cd e2e && go run ./cmd/bench
+
+demo: ## the whole system on this machine; KEEP=1 keeps it up
+	@cd e2e && KEEP=$(KEEP) go run ./cmd/demo
+
+clean:
+	rm -rf bin

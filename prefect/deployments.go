@@ -1,0 +1,87 @@
+package prefect
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+)
+
+// Deployment is a deployment.
+type Deployment struct {
+	ID               string
+	Name             string
+	ConcurrencyLimit *int            // nil: none
+	Raw              json.RawMessage // the whole document, as sent
+}
+
+// UnmarshalJSON finds the limit where the server's version has it: 3.x keeps it
+// in global_concurrency_limit; 2.20 has no limit of deployments.
+func (d *Deployment) UnmarshalJSON(data []byte) error {
+	var fields struct {
+		ID     string `json:"id"`
+		Name   string `json:"name"`
+		Limit  *int   `json:"concurrency_limit"`
+		Global *struct {
+			Limit int `json:"limit"`
+		} `json:"global_concurrency_limit"`
+	}
+	if err := keepRaw(data, &fields, &d.Raw); err != nil {
+		return err
+	}
+	d.ID, d.Name, d.ConcurrencyLimit = fields.ID, fields.Name, fields.Limit
+	if fields.Global != nil {
+		d.ConcurrencyLimit = &fields.Global.Limit
+	}
+	return nil
+}
+
+// Deployment reads one deployment.
+func (c *Client) Deployment(ctx context.Context, id string) (*Deployment, error) {
+	return do[*Deployment](ctx, c, call{op: "read deployment " + id, method: http.MethodGet, path: "/deployments/" + seg(id)})
+}
+
+// Deployments reads many by id. Those that do not exist are left out.
+func (c *Client) Deployments(ctx context.Context, ids []string) ([]Deployment, error) {
+	return byIDs[Deployment](ctx, c, "deployments", ids)
+}
+
+// Flow is a flow.
+type Flow struct {
+	ID   string          `json:"id"`
+	Name string          `json:"name"`
+	Raw  json.RawMessage `json:"-"` // the whole document, as sent
+}
+
+// UnmarshalJSON keeps the document beside the fields.
+func (f *Flow) UnmarshalJSON(data []byte) error {
+	type fields Flow
+	return keepRaw(data, (*fields)(f), &f.Raw)
+}
+
+// Flows reads many by id. Those that do not exist are left out.
+func (c *Client) Flows(ctx context.Context, ids []string) ([]Flow, error) {
+	return byIDs[Flow](ctx, c, "flows", ids)
+}
+
+// most is the server's limit for one answer (PREFECT_SERVER_API_DEFAULT_LIMIT).
+const most = 200
+
+// byIDs filters a collection by its objects' ids.
+func byIDs[T any](ctx context.Context, c *Client, collection string, ids []string) ([]T, error) {
+	var all []T
+	for some := range slices.Chunk(ids, most) {
+		found, err := do[[]T](ctx, c, call{
+			op: "read " + collection, method: http.MethodPost, path: "/" + collection + "/filter",
+			body: map[string]any{
+				collection: map[string]any{"id": map[string]any{"any_": some}},
+				"limit":    most,
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}

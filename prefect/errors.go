@@ -1,0 +1,138 @@
+package prefect
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Kind says what a caller can do about an Error.
+type Kind int
+
+const (
+	Internal    Kind = iota
+	NotFound         // 404
+	Denied           // 401, 403
+	Invalid          // 400, 409, 422: the same request will be refused again
+	Unavailable      // no connection, time-out, 5xx, 408, 429, after all attempts
+)
+
+// Error is a failed request. It holds no header and so no credentials.
+type Error struct {
+	Op         string // "claim flow run ID"
+	Kind       Kind
+	Status     int           // HTTP; 0: no answer
+	Detail     string        // the server's words
+	RetryAfter time.Duration // as the server asked; 0: it did not
+	Sent       bool          // an attempt may have reached the server, and had its effect
+	Err        error
+
+	again bool // worth repeating
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Op)
+	if e.Detail != "" {
+		b.WriteString(": " + e.Detail)
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	if e.Status != 0 {
+		fmt.Fprintf(&b, " (HTTP %d)", e.Status)
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// noAnswer is an error of the transport.
+func noAnswer(op string, err error, sent bool) *Error {
+	return &Error{Op: op, Kind: Unavailable, Sent: sent, Err: plainTransport(err), again: true}
+}
+
+// plainTransport drops the method and address that net/http puts before an
+// error: an address may hold a password.
+func plainTransport(err error) error {
+	if wrapped, ok := errors.AsType[interface {
+		error
+		Unwrap() error
+		Timeout() bool
+		Temporary() bool
+	}](err); ok {
+		if inner := wrapped.Unwrap(); inner != nil {
+			return inner
+		}
+	}
+	return err
+}
+
+// fromStatus reads an error answer. The retried statuses are those of Prefect's
+// own client: 408, 429, 502, 503.
+func fromStatus(op string, status int, retryAfter string, body []byte) *Error {
+	e := &Error{Op: op, Status: status, Detail: detail(status, body), RetryAfter: parseRetryAfter(retryAfter, time.Now())}
+	switch {
+	case status == http.StatusNotFound:
+		e.Kind = NotFound
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		e.Kind = Denied
+	case status == http.StatusRequestTimeout, status == http.StatusBadGateway, status == http.StatusServiceUnavailable:
+		// A 503 was seen to have had its effect all the same.
+		e.Kind, e.again, e.Sent = Unavailable, true, true
+	case status == http.StatusTooManyRequests:
+		e.Kind, e.again = Unavailable, true
+	case status >= 500:
+		e.Kind, e.Sent = Unavailable, true
+	default:
+		e.Kind = Invalid
+	}
+	return e
+}
+
+// detail finds the server's words: it answers {"detail": ...} or
+// {"exception_message": ..., "exception_detail": [...]}.
+func detail(status int, body []byte) string {
+	var words struct {
+		Detail    json.RawMessage `json:"detail"`
+		Message   string          `json:"exception_message"`
+		Exception []struct {
+			Loc []any  `json:"loc"`
+			Msg string `json:"msg"`
+		} `json:"exception_detail"`
+	}
+	if json.Unmarshal(body, &words) != nil {
+		return http.StatusText(status)
+	}
+	text := words.Message
+	if len(words.Detail) > 0 {
+		text = string(words.Detail)
+		var plain string
+		if json.Unmarshal(words.Detail, &plain) == nil {
+			text = plain
+		}
+	}
+	for _, item := range words.Exception {
+		// The item's input is left out: it may be a secret of the request.
+		text += fmt.Sprintf(" %v: %s;", item.Loc, item.Msg)
+	}
+	if text == "" {
+		return http.StatusText(status)
+	}
+	return strings.TrimSuffix(text, ";")
+}
+
+// parseRetryAfter reads seconds, whole or not, or an HTTP date.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseFloat(value, 64); err == nil && seconds > 0 && seconds < 1e6 {
+		return time.Duration(seconds * float64(time.Second))
+	}
+	if at, err := http.ParseTime(value); err == nil && at.After(now) {
+		return at.Sub(now)
+	}
+	return 0
+}
