@@ -7,14 +7,10 @@
 // fetch it and render again.
 package render
 
-import "encoding/json"
-
-// Version names the worker to imitate.
-type Version string
-
-const (
-	V3 Version = "3"    // prefect-kubernetes 0.8.0 of Prefect 3.8.8
-	V2 Version = "2.20" // prefect-kubernetes 0.4.6 of Prefect 2.20.25
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
 )
 
 // Options is what the Python worker takes from its own process.
@@ -24,7 +20,7 @@ type Options struct {
 	PythonVersion  string            // "3.11": the default image
 	WorkerName     string            // PREFECT__WORKER_NAME and the label
 	Environ        map[string]string // the dispatcher's whole environment: {{ $NAME }}, PREFECT_* settings passed on, integration settings
-	Namespace      string            // fallback if neither template nor variables name one; "" means "default"
+	Namespace      string            // where neither template nor variables name one; "" means "default"
 }
 
 // Run holds documents of the Prefect API, byte for byte: key order and number
@@ -36,27 +32,195 @@ type Run struct {
 	Suffix     string // 8 hex digits for the names of per-run Secrets
 }
 
-// Documents is the content of the Prefect server that references point to.
-type Documents struct {
-	BlocksByName map[string]json.RawMessage // "<type-slug>/<document-name>" -> block document
-	BlocksByID   map[string]json.RawMessage // id -> block document
-	Variables    map[string]json.RawMessage // name -> value (JSON); a nil entry: known to be absent
+// Template is a work pool's base job template, parsed once; goroutines share it.
+type Template struct {
+	rules          rules
+	prefectVersion string
+	pythonVersion  string
+	workerName     string
+	environ        map[string]string
+	namespace      string
+
+	poolName, poolID    string
+	config              *object // job_configuration
+	defaults            *object // of the variables
+	settingsEnvironment *object
+}
+
+// Parse reads a work pool (GET /work_pools/{name}). Its errors are *Fault.
+func Parse(pool json.RawMessage, o Options) (*Template, error) {
+	t := &Template{
+		rules:          versions[o.As],
+		prefectVersion: o.PrefectVersion,
+		pythonVersion:  o.PythonVersion,
+		workerName:     o.WorkerName,
+		environ:        o.Environ,
+		namespace:      orText(o.Namespace, "default"),
+	}
+	if t.rules.settings == nil {
+		return nil, fmt.Errorf("render: no worker of version %q is known", o.As)
+	}
+	if strings.ContainsAny(o.WorkerName, "/%") {
+		return nil, &Fault{At: "worker", Kind: "ValueError", Path: "SLIPWAY_WORKER_NAME", Message: "a worker's name may hold neither / nor %"}
+	}
+	var err error
+	if t.settingsEnvironment, err = t.rules.settingsEnv(o.Environ); err != nil {
+		return nil, err
+	}
+	document, err := parse(pool)
+	if err != nil {
+		return nil, &Fault{At: "template", Kind: "ValueError", Path: "work_pool", Message: "cannot be read: " + err.Error()}
+	}
+	whole, _ := document.(*object)
+	t.poolName, t.poolID = textOf(whole, "name"), textOf(whole, "id")
+	template, _ := whole.get("base_job_template")
+	return t, t.read(template)
+}
+
+// read takes a base job template apart.
+func (t *Template) read(value any) error {
+	template, ok := value.(*object)
+	if !ok {
+		return templateFault("base_job_template", "must be an object, not %s", typeName(value))
+	}
+	for _, part := range []string{"job_configuration", "variables"} {
+		value, ok := template.get(part)
+		if !ok {
+			return templateFault("base_job_template/"+part, "is required")
+		}
+		if !isObject(value) {
+			return templateFault("base_job_template/"+part, "must be an object, not %s", typeName(value))
+		}
+	}
+	t.config = template.vals["job_configuration"].(*object)
+	t.defaults = newObject()
+	properties, ok := template.vals["variables"].(*object).get("properties")
+	if !ok {
+		return nil
+	}
+	o, ok := properties.(*object)
+	if !ok {
+		return templateFault("base_job_template/variables/properties", "must be an object, not %s", typeName(properties))
+	}
+	return t.readDefaults(o)
+}
+
+// readDefaults keeps the default of each variable; the rest of its schema is the
+// server's business.
+func (t *Template) readDefaults(properties *object) error {
+	for _, name := range properties.keys {
+		attributes, ok := properties.vals[name].(*object)
+		if !ok {
+			return templateFault("base_job_template/variables/properties/"+name, "must be an object, not %s", typeName(properties.vals[name]))
+		}
+		if value, ok := attributes.get("default"); ok && (value != nil || t.rules.nullDefaults) {
+			t.defaults.set(name, value)
+		}
+	}
+	return nil
+}
+
+func templateFault(path, format string, args ...any) *Fault {
+	return &Fault{At: "template", Kind: "TypeError", Path: path, Message: fmt.Sprintf(format, args...)}
+}
+
+// Render makes the Job of a run. Errors: *Missing, *Fault.
+func (t *Template) Render(run Run, docs Documents) (*Job, error) {
+	j := &job{rules: t.rules, Template: t, suffix: run.Suffix}
+	var err error
+	if j.run, err = document("flow_run", run.FlowRun); err != nil {
+		return nil, err
+	}
+	if j.deployment, err = document("deployment", run.Deployment); err != nil {
+		return nil, err
+	}
+	if j.flow, err = document("flow", run.Flow); err != nil {
+		return nil, err
+	}
+	if j.deployment == nil && t.rules.needDeployment {
+		return nil, &Fault{At: "deployment", Kind: "HTTPStatusError", Path: "flow_run/deployment_id", Message: "Prefect 2 runs no flow run without a deployment"}
+	}
+	overrides, err := jobVariables(variablesIn(j.deployment), variablesIn(j.run))
+	if err != nil {
+		return nil, err
+	}
+	template, values, err := t.merge(overrides)
+	if err != nil {
+		return nil, err
+	}
+	filled := apply(template, values, t.environ)
+	resolver := references{rules: t.rules, docs: docs}
+	if filled, err = resolver.resolve(filled); err != nil {
+		return nil, err
+	}
+	if j.config, err = t.newConfig(filled); err != nil {
+		return nil, err
+	}
+	if err := j.prepare(); err != nil {
+		return nil, err
+	}
+	if err := j.hideSecrets(); err != nil {
+		return nil, err
+	}
+	return j.done(), nil
+}
+
+// document parses one of a run's documents; none is nil.
+func document(name string, raw json.RawMessage) (*object, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	value, err := parse(raw)
+	if err != nil {
+		return nil, &Fault{At: name, Kind: "ValueError", Path: name, Message: "cannot be read: " + err.Error()}
+	}
+	o, ok := value.(*object)
+	if !ok && value != nil {
+		return nil, &Fault{At: name, Kind: "ValueError", Path: name, Message: "must be an object, not " + typeName(value)}
+	}
+	return o, nil
+}
+
+func variablesIn(document *object) *object {
+	value, _ := document.get("job_variables")
+	o, _ := value.(*object)
+	return o
 }
 
 // Job is a rendered Job, not yet named.
 type Job struct {
-	Namespace string
-	NameBase  string // metadata.generateName
-	Image     string // container 0, for messages
-	Secrets   []Secret
-	// ...
+	Namespace string   // of the request: that of the configuration
+	NameBase  string   // metadata.generateName
+	Image     string   // of the first container; "" if that is no text
+	Secrets   []Secret // to be created before it
+
+	manifest *object
+	config   *config
+	warnings []string
 }
 
-// Secret is created before the Job.
-type Secret struct {
-	Name, Namespace string
-	Body            []byte // JSON of the v1 Secret
-	OwnedByJob      bool   // gets an owner reference to the Job once that exists
+func (j *job) done() *Job {
+	return &Job{
+		Namespace: j.config.namespace,
+		NameBase:  j.generated(),
+		Image:     textOf(j.container, "image"),
+		Secrets:   j.secrets,
+		manifest:  j.config.manifest,
+		config:    j.config,
+		warnings:  j.warnings,
+	}
+}
+
+// Warnings tells what the user should know though the Job is rendered.
+func (j *Job) Warnings() []string { return j.warnings }
+
+// ClusterConfig is the kubeconfig (JSON) and the context of the block
+// kubernetes-cluster-config that the run names; nil: the dispatcher's own cluster.
+func (j *Job) ClusterConfig() (kubeconfig []byte, context string) {
+	if j.config.cluster == nil {
+		return nil, ""
+	}
+	return marshal(j.config.cluster.vals["config"]), textOf(j.config.cluster, "context_name")
 }
 
 // Identity is what Slipway adds to the manifest so that a Job can be recognised.
@@ -65,36 +229,21 @@ type Identity struct {
 	Annotations map[string]string // added to metadata.annotations of the Job
 }
 
-// Template is a work pool's base job template, parsed once; goroutines share it.
-type Template struct{}
-
-// Parse reads a work pool (GET /work_pools/{name}).
-func Parse(pool json.RawMessage, opts Options) (*Template, error) { panic("stub") }
-
-// Render makes the Job of a run. Errors: *Missing, *Fault.
-func (t *Template) Render(run Run, docs Documents) (*Job, error) { panic("stub") }
-
-// Warnings tells what the user should know though the Job is rendered.
-func (j *Job) Warnings() []string { panic("stub") }
-
-// Manifest is the body of the Job POST.
-func (j *Job) Manifest(id Identity) []byte { panic("stub") }
-
-// Missing lists references that Documents does not hold yet.
-type Missing struct {
-	BlocksByName []string // "<type-slug>/<document-name>"
-	BlocksByID   []string
-	Variables    []string
+// Manifest is the body of the Job's POST. Nulls stay, as the worker sends them.
+func (j *Job) Manifest(id Identity) []byte {
+	manifest := j.manifest.clone()
+	metadata := manifest.vals["metadata"].(*object).clone()
+	manifest.set("metadata", metadata)
+	if id.Name != "" {
+		metadata.set("name", id.Name)
+	}
+	if len(id.Annotations) > 0 {
+		given, _ := metadata.vals["annotations"].(*object)
+		annotations := given.clone()
+		for _, key := range sortedKeys(id.Annotations) {
+			annotations.set(key, id.Annotations[key])
+		}
+		metadata.set("annotations", annotations)
+	}
+	return marshal(manifest)
 }
-
-func (m *Missing) Error() string { panic("stub") }
-
-// Fault is a user's error: the template or the variables make no Job.
-type Fault struct {
-	At      string // stage, as in the corpus: merge, template, placeholders, blocks, variables, validate, prepare
-	Kind    string // Python's exception name, for parity
-	Path    string // JSON pointer or dotted path of the field
-	Message string // what was wrong, where the value came from, what was expected
-}
-
-func (f *Fault) Error() string { panic("stub") }
