@@ -141,40 +141,48 @@ func (f *fields) env() any {
 	if !ok {
 		return newObject()
 	}
-	if list, ok := value.([]any); ok && f.rules.coerceEnv {
-		return f.variables(list)
-	}
-	if o, ok := f.mapping(value); ok {
-		if out, ok := f.envTexts(o); ok {
-			return out
+	out := newObject()
+	switch v := value.(type) {
+	case []any:
+		if pairs, ok := f.pairs(v); ok {
+			return pairs
 		}
+		return f.variables(v)
+	case *object:
+		for _, k := range v.keys {
+			item := v.vals[k]
+			if item != nil {
+				item = str(item)
+			}
+			out.set(k, item)
+		}
+	default:
+		f.wrong("env", value, "an object of names and values, or a list of Kubernetes variables")
 	}
-	if list, ok := value.([]any); ok {
-		return f.variables(list)
-	}
-	f.wrong("env", value, "an object of names and values, or a list of Kubernetes variables")
-	return newObject()
+	return out
 }
 
-func (f *fields) envTexts(o *object) (*object, bool) {
-	out := newObject()
-	for _, k := range o.keys {
-		value := o.vals[k]
-		switch {
-		case value == nil:
-		case f.rules.coerceEnv:
-			value = str(value)
-		default:
-			s, ok := f.asText(value)
-			if !ok {
-				f.wrong("env/"+k, value, "a string or null")
-				return out, false
-			}
-			value = s
-		}
-		out.set(k, value)
+// pairs: pydantic 1 prefers a mapping to a list, and a list of objects with two
+// keys each passes for one: [{"name": "A", "value": "1"}] is {"name": "value"}.
+func (f *fields) pairs(list []any) (*object, bool) {
+	if !f.rules.laxStrings {
+		return nil, false
 	}
-	return out, true
+	pairs := newObject()
+	if pythonUpdate(pairs, list) != nil {
+		return nil, false
+	}
+	for _, k := range pairs.keys {
+		if pairs.vals[k] == nil {
+			continue
+		}
+		text, ok := f.asText(pairs.vals[k])
+		if !ok {
+			return nil, false
+		}
+		pairs.set(k, text)
+	}
+	return pairs, true
 }
 
 func (f *fields) variables(list []any) []any {

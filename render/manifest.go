@@ -14,9 +14,6 @@ func (t *Template) checkManifest(c *config) error {
 	manifest := c.manifest.clone()
 	c.manifest = manifest
 	if _, ok := manifest.get("metadata"); !ok {
-		if !t.rules.mendMetadata {
-			return manifestFault("metadata", "KeyError", "is required in a Job's manifest by Prefect 2")
-		}
 		manifest.set("metadata", newObject())
 	}
 	metadata, ok := manifest.vals["metadata"].(*object)
@@ -134,20 +131,33 @@ func (d *differ) followsRemoval(i int) bool {
 // take finds the latest living operation of a kind with the same value and type.
 func (d *differ) take(kind int, value any) int {
 	for i, op := range slices.Backward(d.ops) {
-		if op.kind == kind && !op.gone && sameType(op.value, value) && equal(op.value, value) {
+		if op.kind == kind && !op.gone && canonical(op.value) == canonical(value) {
 			return i
 		}
 	}
 	return -1
 }
 
-func sameType(a, b any) bool {
-	x, ok1 := a.(number)
-	y, ok2 := b.(number)
-	if ok1 && ok2 {
-		return x.isFloat() == y.isFloat()
+// canonical is the JSON text of a value with the keys of its objects sorted: by
+// it 1.0 and true are not 1.
+func canonical(value any) string { return string(marshal(sortedCopy(value))) }
+
+func sortedCopy(value any) any {
+	switch v := value.(type) {
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = sortedCopy(item)
+		}
+		return list
+	case *object:
+		o := newObject()
+		for _, k := range slices.Sorted(slices.Values(v.keys)) {
+			o.set(k, sortedCopy(v.vals[k]))
+		}
+		return o
 	}
-	return typeName(a) == typeName(b)
+	return value
 }
 
 func (d *differ) add(path string, value any) {
@@ -190,7 +200,18 @@ func (d *differ) objects(path string, from, to *object) {
 	}
 }
 
+// lists compares by position, but for an item that is in both: all others are
+// then removed. The only list of the base manifest has one item.
 func (d *differ) lists(path string, from, to []any) {
+	is := func(v any) bool { return len(to) == 1 && canonical(v) == canonical(to[0]) }
+	if match := slices.IndexFunc(from, is); match >= 0 {
+		for i, item := range from {
+			if i != match {
+				d.remove(join(path, strconv.Itoa(i)), item)
+			}
+		}
+		return
+	}
 	for i := range max(len(from), len(to)) {
 		at := join(path, strconv.Itoa(i))
 		switch {
@@ -200,7 +221,7 @@ func (d *differ) lists(path string, from, to []any) {
 			d.remove(join(path, strconv.Itoa(len(to))), from[i])
 		case isObject(from[i]) && isObject(to[i]), isList(from[i]) && isList(to[i]):
 			d.values(at, from[i], to[i])
-		case !equal(from[i], to[i]):
+		case canonical(from[i]) != canonical(to[i]):
 			d.remove(at, from[i])
 			d.add(at, to[i])
 		}

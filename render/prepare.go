@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -71,9 +72,11 @@ func (j *job) nameAndCommand() error {
 	c := j.config
 	if c.name != "" && j.ctxInName {
 		values := object1("ctx", object1("flow", j.flow.clone(), "flow_run", j.run.clone()))
-		if name, ok := apply(c.name, values, j.environ).(string); ok {
-			c.name = name
-		} else if name := apply(c.name, values, j.environ); name != (notSet{}) {
+		switch name := apply(c.name, values, j.environ); {
+		case name == (notSet{}): // a whole name that means nothing stays
+		case !truthy(name):
+			c.name = ""
+		default:
 			c.name = str(name)
 		}
 	}
@@ -180,15 +183,38 @@ func (j *job) generateName() error {
 	if !ok {
 		value = ""
 	}
-	given, ok := value.(string)
-	if !ok {
-		return prepareFault("metadata/generateName", "must be a string, not %s", typeName(value))
+	if holdsNull(value) && !j.nullTemplates {
+		return prepareFault("metadata/generateName", "must be a string and hold no null")
 	}
-	if given != "" && given != "-" && given != "None-" && len(placeholders(given)) == 0 {
+	if truthy(value) && value != "-" && value != "None-" && !holdsPlaceholder(value) {
 		return nil
 	}
 	j.metadata().set("generateName", orText(slugName(j.config.name), "prefect-job")+"-")
 	return nil
+}
+
+func holdsNull(value any) bool {
+	switch v := value.(type) {
+	case nil:
+		return true
+	case []any:
+		return slices.ContainsFunc(v, holdsNull)
+	case *object:
+		return slices.ContainsFunc(v.keys, func(k string) bool { return holdsNull(v.vals[k]) })
+	}
+	return false
+}
+
+func holdsPlaceholder(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return len(placeholders(v)) > 0
+	case []any:
+		return slices.ContainsFunc(v, holdsPlaceholder)
+	case *object:
+		return slices.ContainsFunc(v.keys, func(k string) bool { return holdsPlaceholder(v.vals[k]) })
+	}
+	return false
 }
 
 func (j *job) podMetadata() error {

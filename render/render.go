@@ -11,6 +11,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // Options is what the Python worker takes from its own process.
@@ -67,12 +69,15 @@ func Parse(pool json.RawMessage, o Options) (*Template, error) {
 	if t.settingsEnvironment, err = t.rules.settingsEnv(o.Environ); err != nil {
 		return nil, err
 	}
+	if err := t.rules.checkIntegration(o.Environ); err != nil {
+		return nil, err
+	}
 	document, err := parse(pool)
 	if err != nil {
 		return nil, &Fault{At: "template", Kind: "ValueError", Path: "work_pool", Message: "cannot be read: " + err.Error()}
 	}
 	whole, _ := document.(*object)
-	t.poolName, t.poolID = textOf(whole, "name"), textOf(whole, "id")
+	t.poolName, t.poolID = textOf(whole, "name"), canonicalID(textOf(whole, "id"))
 	template, _ := whole.get("base_job_template")
 	return t, t.read(template)
 }
@@ -140,6 +145,9 @@ func (t *Template) Render(run Run, docs Documents) (*Job, error) {
 	if j.deployment == nil && t.rules.needDeployment {
 		return nil, &Fault{At: "deployment", Kind: "HTTPStatusError", Path: "flow_run/deployment_id", Message: "Prefect 2 runs no flow run without a deployment"}
 	}
+	for _, o := range []*object{j.run, j.deployment, j.flow} {
+		canonicalIDs(o)
+	}
 	overrides, err := jobVariables(variablesIn(j.deployment), variablesIn(j.run))
 	if err != nil {
 		return nil, err
@@ -179,6 +187,22 @@ func document(name string, raw json.RawMessage) (*object, error) {
 		return nil, &Fault{At: name, Kind: "ValueError", Path: name, Message: "must be an object, not " + typeName(value)}
 	}
 	return o, nil
+}
+
+// canonicalIDs spells a document's ids as Python does after parsing them.
+func canonicalIDs(o *object) {
+	for _, key := range []string{"id", "flow_id", "deployment_id"} {
+		if id := textOf(o, key); id != "" {
+			o.set(key, canonicalID(id))
+		}
+	}
+}
+
+func canonicalID(text string) string {
+	if id, err := uuid.Parse(text); err == nil {
+		return id.String()
+	}
+	return text
 }
 
 func variablesIn(document *object) *object {

@@ -3,6 +3,7 @@ package render
 import (
 	"encoding/base64"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 )
@@ -33,6 +34,41 @@ func (j *job) hideSecrets() error {
 	j.hideAuthString()
 	if j.switchedOn(secretPrefix + "STORE_ENV_AS_SECRET") {
 		return j.storeEnvironment()
+	}
+	return nil
+}
+
+// checkIntegration refuses settings of the integration that the worker would not
+// start a Job with.
+func (r rules) checkIntegration(environ map[string]string) error {
+	if !r.secretsV3 {
+		return nil
+	}
+	const retry = secretPrefix + "CREATE_JOB_RETRY_"
+	for _, check := range []struct {
+		kind  byte
+		least int64
+		names []string
+	}{
+		{'b', 0, []string{secretPrefix + "CREATE_SECRET_FOR_API_KEY", legacySecret}},
+		{'b', 0, []string{secretPrefix + "STORE_ENV_AS_SECRET"}},
+		{'b', 0, []string{secretPrefix + "ADD_TCP_KEEPALIVE", "PREFECT_KUBERNETES_WORKER_ADD_TCP_KEEPALIVE"}},
+		{'i', 1, []string{retry + "MAX_RETRIES"}},
+		{'i', 0, []string{retry + "DELAY_SECONDS"}},
+		{'i', 0, []string{retry + "JITTER_MIN_SECONDS"}},
+		{'i', 0, []string{retry + "JITTER_MAX_SECONDS"}},
+	} {
+		value, given := integration(environ, check.names...)
+		if !given {
+			continue
+		}
+		text, err := setting{kind: check.kind}.spell(value, false)
+		if n, ok := pythonInt(text); err == nil && ok && n.Cmp(big.NewInt(check.least)) < 0 {
+			err = fmt.Errorf("must be at least %d", check.least)
+		}
+		if err != nil {
+			return &Fault{At: "settings", Kind: "ValidationError", Path: check.names[0], Message: err.Error()}
+		}
 	}
 	return nil
 }
@@ -146,6 +182,10 @@ func (j *job) storeEnvironment() error {
 	if !ok {
 		return &Fault{At: "submit", Kind: "TypeError", Path: "job_configuration/job_manifest/spec/template/spec/containers/0/envFrom",
 			Message: "must be a list, not " + typeName(existing)}
+	}
+	if generated := j.metadata().vals["generateName"]; typeName(generated) != "a string" {
+		return &Fault{At: "submit", Kind: "AttributeError", Path: "job_configuration/job_manifest/metadata/generateName",
+			Message: "must be a string for the name of a Secret, not " + typeName(generated)}
 	}
 	name := strings.TrimRight(j.generated(), "-") + "-env-" + j.suffix
 	labels := object1("app.kubernetes.io/managed-by", "prefect")

@@ -107,7 +107,13 @@ func (s setting) spell(value string, pydantic1 bool) (string, error) {
 		}
 		return string(pythonFloat(n)), nil
 	case 'u':
-		return strings.ToUpper(value), nil
+		level := strings.ToUpper(value)
+		if !slices.Contains([]string{"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}, level) {
+			return "", fmt.Errorf("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
+		}
+		return level, nil
+	case 'r':
+		return retryDelays(value)
 	case 'l', 'c':
 		return sortedSet(value), nil
 	case 'd':
@@ -115,6 +121,27 @@ func (s setting) spell(value string, pydantic1 bool) (string, error) {
 	default:
 		return value, nil
 	}
+}
+
+// retryDelays are one delay, kept as it is, or several, read as floats and
+// sorted by their text.
+func retryDelays(value string) (string, error) {
+	if !strings.Contains(value, ",") {
+		return strings.TrimSpace(value), nil
+	}
+	var items []string
+	for item := range strings.SplitSeq(value, ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		n, err := strconv.ParseFloat(item, 64)
+		if err != nil {
+			return "", fmt.Errorf("must be numbers of seconds, separated by commas")
+		}
+		items = append(items, string(pythonFloat(n)))
+	}
+	slices.Sort(items)
+	return strings.Join(items, ","), nil
 }
 
 func sortedSet(value string) string {

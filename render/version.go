@@ -20,10 +20,8 @@ type rules struct {
 	jsonVariables  bool // variables of any JSON type; else strings only
 
 	// Configuration.
-	coerceEnv    bool // values of an env mapping become text; else they are validated
-	laxStrings   bool // pydantic 1: numbers and booleans pass for strings
-	annotations  bool // the field exists (since 0.7.6)
-	mendMetadata bool // a manifest without metadata gets it
+	laxStrings  bool // pydantic 1: numbers and booleans pass for strings
+	annotations bool // the field exists (since 0.7.6)
 
 	// Preparation.
 	listEnv        bool // env may be a list of Kubernetes variables (since 0.5.9)
@@ -35,6 +33,7 @@ type rules struct {
 	lowerLabels    bool // label values in lower case (until 0.6.4)
 	ctxInName      bool // ctx.flow and ctx.flow_run in the job's name (since 3.6.16)
 	sigterm        bool // eviction handling (since 0.5.9)
+	nullTemplates  bool // a generateName of null counts as none (since 3.8.8)
 	podMetadata    bool // labels and annotations go to the pod too (since 0.6.0)
 	needDeployment bool // a run without a deployment is asked for at /deployments/None, and crashes
 	settings       settingsTable
@@ -44,9 +43,9 @@ type rules struct {
 var versions = map[Version]rules{
 	V3: {
 		mergeEnv: true, dottedKeys: true, inlineBlocks: true, exactValuePath: true, jsonVariables: true,
-		coerceEnv: true, annotations: true, mendMetadata: true,
-		listEnv: true, keepListEnv: true, attribution: true, poolLabels: true, appLabels: true, isoformat: true,
-		ctxInName: true, sigterm: true, podMetadata: true, settings: settings3, secretsV3: true,
+		annotations: true,
+		listEnv:     true, keepListEnv: true, attribution: true, poolLabels: true, appLabels: true, isoformat: true,
+		ctxInName: true, nullTemplates: true, sigterm: true, podMetadata: true, settings: settings3, secretsV3: true,
 	},
 	V2: {
 		nullDefaults: true, laxStrings: true, lowerLabels: true, needDeployment: true, settings: settings2,
