@@ -10,6 +10,10 @@ import (
 	"slipway/prefect"
 )
 
+// MaxLookAhead bounds Request.LookAhead: an early claim holds a concurrency lease
+// of its deployment, which ends 300 s after the claim (Prefect 3.8.8's default).
+const MaxLookAhead = 240 * time.Second
+
 // pageSize is the most that get_scheduled_flow_runs returns at once.
 const pageSize = 200
 

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"slipway/dispatch"
+)
+
+// passFlags override the settings of one pass.
+type passFlags struct {
+	workPools, workQueues, flowRuns []string
+	output                          string
+}
+
+func dispatchCommand() *cobra.Command {
+	var flags passFlags
+	cmd := &cobra.Command{
+		Use:   "dispatch",
+		Short: "Make one pass: claim due flow runs, create their Jobs, end",
+		Long: "One pass over each work pool: claim the flow runs that are due or nearly so, create a Job for each, report, end.\n" +
+			"Run it once a minute (a CronJob), or whenever something may be due: passes may overlap, a run gets one Job.\n\n" +
+			"Exit codes: 0 done; 2 usage or settings; 3 some runs were refused for good; 4 a server could not be reached,\n" +
+			"or work is left for the next trigger; 130 interrupted.\n\n" + settingsHelp(),
+		Args: noArguments,
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&flags.workPools, "work-pool", nil, "work pool to serve; may be repeated (SLIPWAY_WORK_POOLS)")
+	f.StringArrayVar(&flags.workQueues, "work-queue", nil, "work queue to serve; may be repeated (SLIPWAY_WORK_QUEUES)")
+	f.StringArrayVar(&flags.flowRuns, "flow-run", nil, "only this flow run, if it is due; may be repeated")
+	f.StringVarP(&flags.output, "output", "o", "text", "text, or json: one object per work pool and line")
+	lookAhead := f.Duration("look-ahead", 0, "claim runs due within this time (SLIPWAY_LOOK_AHEAD)")
+	limit := f.Int("limit", 0, "the most runs submitted per work pool; 0 for no limit (SLIPWAY_LIMIT)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := loadConfig()
+		if err != nil {
+			return err
+		}
+		if f.Changed("look-ahead") {
+			cfg.LookAhead = *lookAhead
+		}
+		if f.Changed("limit") {
+			cfg.Limit = *limit
+		}
+		req, err := flags.request(cfg)
+		if err != nil {
+			return err
+		}
+		d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))
+		if err != nil {
+			return err
+		}
+		return onePass(cmd.Context(), d, req, flags.output, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// request lays the flags over the settings.
+func (p passFlags) request(cfg Config) (dispatch.Request, error) {
+	req := dispatch.Request{
+		WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, FlowRunIDs: p.flowRuns,
+		LookAhead: cfg.LookAhead, Limit: cfg.Limit,
+	}
+	if len(p.workPools) > 0 {
+		req.WorkPools = p.workPools
+	}
+	if len(p.workQueues) > 0 {
+		req.WorkQueues = p.workQueues
+	}
+	switch {
+	case len(req.WorkPools) == 0:
+		return req, &usageError{"no work pool is named: use --work-pool or SLIPWAY_WORK_POOLS"}
+	case req.LookAhead < 0 || req.LookAhead > dispatch.MaxLookAhead:
+		return req, &usageError{fmt.Sprintf("--look-ahead must be from 0 to %s", dispatch.MaxLookAhead)}
+	case req.Limit < 0:
+		return req, &usageError{"--limit must be at least 0"}
+	case p.output != "text" && p.output != "json":
+		return req, &usageError{"--output must be text or json"}
+	}
+	for _, id := range p.flowRuns {
+		if _, err := uuid.Parse(id); err != nil {
+			return req, &usageError{fmt.Sprintf("--flow-run %q is no flow run id", id)}
+		}
+	}
+	return req, nil
+}
+
+func onePass(ctx context.Context, d *dispatch.Dispatcher, req dispatch.Request, output string, out io.Writer) error {
+	reports, err := d.Dispatch(ctx, req)
+	show := showText
+	if output == "json" {
+		show = showJSON
+	}
+	for _, report := range reports {
+		if printErr := show(out, report); printErr != nil {
+			return errors.Join(err, printErr)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return unfinished(reports)
+}
+
+// unfinished tells an exit code for passes that ended well with runs that did not.
+func unfinished(reports []dispatch.Report) error {
+	refused, left := 0, 0
+	for _, r := range reports {
+		refused += r.Refused
+		left += r.Unclaimed + r.Unknown + r.Failed
+	}
+	switch {
+	case left > 0:
+		return &partial{exitLeft, fmt.Sprintf("%d flow runs are left for the next trigger", left)}
+	case refused > 0:
+		return &partial{exitRefused, fmt.Sprintf("%d flow runs were refused for good", refused)}
+	default:
+		return nil
+	}
+}
+
+func showJSON(out io.Writer, report dispatch.Report) error {
+	return json.NewEncoder(out).Encode(report)
+}
+
+func showText(out io.Writer, r dispatch.Report) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(r.Runs) > 0 {
+		_, _ = fmt.Fprintln(w, "OUTCOME\tFLOW RUN\tID\tJOB\tMS\tREASON")
+	}
+	for _, run := range r.Runs {
+		job := run.Job
+		if job != "" {
+			job = run.Namespace + "/" + job
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", run.Outcome, run.Name, run.ID, job, run.Milliseconds, run.Reason)
+		for _, warning := range run.Warnings {
+			_, _ = fmt.Fprintf(w, "\t\t\t\t\twarning: %s\n", warning)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, warning := range r.Warnings {
+		_, _ = fmt.Fprintf(out, "warning: %s\n", warning)
+	}
+	paused := ""
+	if r.Paused {
+		paused = " (paused)"
+	}
+	_, err := fmt.Fprintf(out, "work pool %s%s: %d found, %d submitted, %d duplicate, %d skipped, %d refused, %d unclaimed, %d unknown, %d failed in %d ms\n",
+		r.Pool, paused, r.Found, r.Submitted, r.Duplicate, r.Skipped, r.Refused, r.Unclaimed, r.Unknown, r.Failed, r.Milliseconds)
+	return err
+}

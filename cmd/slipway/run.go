@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"slipway/dispatch"
+)
+
+// Exit codes.
+const (
+	exitDone        = 0
+	exitInternal    = 1   // a fault of Slipway's own
+	exitUsage       = 2   // usage or settings
+	exitRefused     = 3   // some runs were refused for good
+	exitLeft        = 4   // a server could not be reached: work is left for the next trigger
+	exitInterrupted = 130 // by a signal; claimed runs were finished
+)
+
+// usageError is the caller's mistake.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+// partial is a pass that did its work but not all of it.
+type partial struct {
+	code int
+	text string
+}
+
+func (e *partial) Error() string { return e.text }
+
+// exitCode is the one place where errors become exit codes.
+func exitCode(err error) int {
+	var usage *usageError
+	var part *partial
+	var typed *dispatch.Error
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &part):
+		return part.code
+	case errors.As(err, &typed):
+		return map[dispatch.Kind]int{
+			dispatch.Invalid:     exitUsage,
+			dispatch.Denied:      exitLeft,
+			dispatch.Unavailable: exitLeft,
+			dispatch.Interrupted: exitInterrupted,
+			dispatch.Internal:    exitInternal,
+		}[typed.Kind]
+	default:
+		return exitInternal
+	}
+}
+
+// run is the whole program but for the process around it.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal ends the claiming; a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "slipway:", err)
+	}
+	return exitCode(err)
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "slipway",
+		Short:         "Launch due flow runs of Prefect on Kubernetes, a pass at a time",
+		Long:          "Slipway claims the due flow runs of a kubernetes work pool, renders each Job as Prefect's Python worker would,\nsubmits it, reports, and ends. Nothing stays resident.\n\n" + settingsHelp(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Sprintf("unknown command %q; see slipway --help", args[0])}
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err.Error() + "; see " + cmd.CommandPath() + " --help"}
+	})
+	root.AddCommand(dispatchCommand(), serveCommand(), versionCommand())
+	return root
+}
+
+// noArguments refuses what is no flag.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{fmt.Sprintf("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())}
+	}
+	return nil
+}
+
+// newLog writes JSON lines to stderr. On a terminal, where the output says the
+// same for people, only warnings come through.
+func newLog(cfg Config, stderr io.Writer, resident bool) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	if f, ok := stderr.(*os.File); ok && !resident && term.IsTerminal(int(f.Fd())) && level == slog.LevelInfo {
+		return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+}

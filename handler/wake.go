@@ -1,0 +1,104 @@
+package handler
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// waker coalesces wakes: per work pool one pass runs at a time, wakes during it
+// are answered by one more, and each burst ends with a trailing pass.
+type waker struct {
+	ctx       context.Context // ends when the server drains
+	sleep     func(ctx context.Context, d time.Duration) error
+	coalesced func()
+	pass      func(ctx context.Context, pool string)
+
+	mu      sync.Mutex
+	running map[string]bool
+	dirty   map[string]bool
+	passes  sync.WaitGroup
+}
+
+func newWaker(ctx context.Context, sleep func(context.Context, time.Duration) error, coalesced func(), pass func(context.Context, string)) *waker {
+	if sleep == nil {
+		sleep = func(ctx context.Context, d time.Duration) error {
+			select {
+			case <-time.After(d):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return &waker{ctx: ctx, sleep: sleep, coalesced: coalesced, pass: pass, running: map[string]bool{}, dirty: map[string]bool{}}
+}
+
+// wake asks for a pass and returns at once.
+func (w *waker) wake(pool string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ctx.Err() != nil:
+	case w.running[pool]:
+		w.dirty[pool] = true
+		w.coalesced()
+	default:
+		w.running[pool] = true
+		w.passes.Go(func() { w.loop(pool) })
+	}
+}
+
+// loop makes a pass, a trailing one, and more while wakes come in.
+func (w *waker) loop(pool string) {
+	for trailed := false; ; trailed = true {
+		w.clean(pool)
+		w.pass(w.ctx, pool)
+		if w.rest(pool, trailed) {
+			return
+		}
+		if w.sleep(w.ctx, trailing) != nil {
+			w.stop(pool)
+			return
+		}
+	}
+}
+
+// clean: wakes before this moment are answered by the pass that follows.
+func (w *waker) clean(pool string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dirty[pool] = false
+}
+
+// rest ends the loop after a trailing pass during which nobody woke it.
+func (w *waker) rest(pool string, trailed bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !trailed || w.dirty[pool] {
+		return false
+	}
+	w.running[pool] = false
+	return true
+}
+
+func (w *waker) stop(pool string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running[pool] = false
+}
+
+// wait returns when no pass is running any more.
+func (w *waker) wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		w.passes.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
