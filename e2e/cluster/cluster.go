@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -72,9 +73,12 @@ func (c *Cluster) start(ctx context.Context) error {
 	etcd := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
 	peer := fmt.Sprintf("http://127.0.0.1:%d", ports[1])
 	c.url = fmt.Sprintf("https://127.0.0.1:%d", ports[2])
-	if err := c.run("etcd", "--data-dir", c.path("etcd"), "--unsafe-no-fsync", "--log-level", "error",
+	if err := c.run("etcd", "--data-dir", c.path("etcd.data"), "--unsafe-no-fsync", "--log-level", "error",
 		"--listen-client-urls", etcd, "--advertise-client-urls", etcd,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer); err != nil {
+		return err
+	}
+	if err := c.servers["etcd"].WaitFor(ctx, "listening", dials(ports[0])); err != nil {
 		return err
 	}
 	if err := c.run("kube-apiserver", "--etcd-servers="+etcd, fmt.Sprintf("--secure-port=%d", ports[2]), "--bind-address=127.0.0.1",
@@ -97,6 +101,16 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.run("kube-controller-manager", "--kubeconfig="+c.path("admin.kubeconfig"), "--service-account-private-key-file="+c.path("sa.key"),
 		"--root-ca-file="+c.path("certs/apiserver.crt"), "--leader-elect=false", "--secure-port=0", "--controllers="+controllers,
 		"--use-service-account-credentials=false", "--kube-api-qps=200", "--kube-api-burst=400")
+}
+
+func dials(port int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
 }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }

@@ -1,0 +1,115 @@
+package prefectserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"slipway/e2e/process"
+)
+
+// Postgres is a running PostgreSQL with an empty database for Prefect. Stop it.
+type Postgres struct {
+	URL     string // as SQLAlchemy wants it
+	process *process.Process
+}
+
+// StartPostgres makes a database in dir and serves it on loopback. It needs
+// Debian's package postgresql or another with initdb.
+func StartPostgres(ctx context.Context, dir string) (*Postgres, error) {
+	bin, err := postgresBin()
+	if err != nil {
+		return nil, err
+	}
+	credential, err := unprivileged(dir)
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(dir, "data")
+	init := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata", data, "--username", "prefect", "--auth", "trust", "--encoding", "UTF8", "--no-sync")
+	init.SysProcAttr, init.Dir = &syscall.SysProcAttr{Credential: credential}, dir
+	if out, err := init.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	port, err := process.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	p, err := process.Start(process.Spec{
+		Name: "postgres", Dir: dir, Credential: credential,
+		Args: []string{filepath.Join(bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-k", dir,
+			"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=200"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	pg := &Postgres{URL: fmt.Sprintf("postgresql+asyncpg://prefect@127.0.0.1:%d/postgres", port), process: p}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err = p.WaitFor(ctx, "readiness", func(ctx context.Context) error {
+		return exec.CommandContext(ctx, filepath.Join(bin, "pg_isready"), "-h", "127.0.0.1", "-p", strconv.Itoa(port)).Run()
+	})
+	if err != nil {
+		pg.Stop()
+		return nil, err
+	}
+	return pg, nil
+}
+
+// Stop ends PostgreSQL.
+func (p *Postgres) Stop() { p.process.Stop(10 * time.Second) }
+
+// postgresBin finds the folder of initdb and postgres: Debian keeps both out of
+// PATH, and a link to one there does not bring the other.
+func postgresBin() (string, error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	slices.Sort(found)
+	slices.Reverse(found)
+	if path, err := exec.LookPath("initdb"); err == nil {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			found = append(found, real)
+		}
+	}
+	for _, path := range found {
+		dir := filepath.Dir(path)
+		if _, err := os.Stat(filepath.Join(dir, "postgres")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.New("PostgreSQL is not installed: initdb and postgres are needed (Debian: apt-get install postgresql)")
+}
+
+// unprivileged gives dir to another user when this one is root, whom PostgreSQL
+// refuses.
+func unprivileged(dir string) (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		if err := os.Chown(dir, uid, gid); err != nil {
+			return nil, err
+		}
+		// Every folder above must let that user pass.
+		for up := filepath.Dir(dir); up != "/" && up != os.TempDir(); up = filepath.Dir(up) {
+			if err := os.Chmod(up, 0o755); err != nil {
+				return nil, err
+			}
+		}
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	}
+	return nil, errors.New("PostgreSQL refuses root, and there is neither a user postgres nor nobody")
+}
