@@ -1,0 +1,104 @@
+// Package contract pins what package kube relies on in a Kubernetes API server.
+// The same rows hold package kubetest and a real server.
+package contract
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"slipway/kube"
+)
+
+// Manifest is a Job that is never run: its pod waits for a node that never comes.
+func Manifest(namespace, name, image string) []byte {
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": "batch/v1", "kind": "Job",
+		"metadata": map[string]any{"name": name, "namespace": namespace, "generateName": "contract-", "annotations": map[string]any{"slipway/transition-id": "t"}},
+		"spec": map[string]any{"suspend": true, "template": map[string]any{"spec": map[string]any{
+			"restartPolicy": "Never", "completions": 1, "parallelism": 1,
+			"containers": []any{map[string]any{"name": "prefect-job", "image": image, "env": nil}},
+		}}},
+	})
+	if err != nil {
+		panic(err) // plain maps always encode
+	}
+	return body
+}
+
+// Run holds the server behind client to the rows. namespace must exist, and be
+// one where the client may create Jobs and Secrets.
+func Run(t *testing.T, client *kube.Client, namespace string) {
+	t.Run("create, repeat, read", func(t *testing.T) {
+		job, warnings, err := client.CreateJob(t.Context(), namespace, "contract-a", Manifest(namespace, "contract-a", "i"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job.Name != "contract-a" || job.UID == "" || job.Annotations["slipway/transition-id"] != "t" || job.Finished || job.Deleting {
+			t.Errorf("created %+v", job)
+		}
+		for _, field := range []string{"completions", "parallelism"} {
+			if !slices.ContainsFunc(warnings, func(w string) bool { return strings.Contains(w, `unknown field "spec.template.spec.`+field+`"`) }) {
+				t.Errorf("no warning about the field %s that is pruned: %q", field, warnings)
+			}
+		}
+		_, _, err = client.CreateJob(t.Context(), namespace, "contract-a", Manifest(namespace, "contract-a", "i"))
+		wantKind(t, err, kube.Exists)
+		again, err := client.Job(t.Context(), namespace, "contract-a")
+		if err != nil || again.UID != job.UID {
+			t.Errorf("read %+v, %v; created %+v", again, err, job)
+		}
+	})
+	t.Run("a Job that is not there", func(t *testing.T) {
+		_, err := client.Job(t.Context(), namespace, "contract-none")
+		wantKind(t, err, kube.NotFound)
+	})
+	t.Run("an empty image", func(t *testing.T) {
+		_, _, err := client.CreateJob(t.Context(), namespace, "contract-b", Manifest(namespace, "contract-b", ""))
+		wantKind(t, err, kube.Refused)
+		if !strings.Contains(err.Error(), "spec.template.spec.containers[0].image: Required value") {
+			t.Errorf("the server's words are lost: %v", err)
+		}
+	})
+	t.Run("another namespace in the manifest", func(t *testing.T) {
+		_, _, err := client.CreateJob(t.Context(), namespace, "contract-c", Manifest("elsewhere", "contract-c", "i"))
+		wantKind(t, err, kube.Refused)
+	})
+	t.Run("secrets", func(t *testing.T) { secrets(t, client, namespace) })
+	t.Run("cluster", func(t *testing.T) {
+		uid, err := client.ClusterUID(t.Context())
+		if err != nil || len(uid) != 36 {
+			t.Errorf("cluster uid %q, %v", uid, err)
+		}
+		if err := client.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func secrets(t *testing.T, client *kube.Client, namespace string) {
+	body := []byte(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"contract","namespace":"` + namespace + `"},"stringData":{"a":"b"}}`)
+	for range 2 { // the second time replaces
+		if err := client.PutSecret(t.Context(), namespace, "contract", body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := client.OwnSecret(t.Context(), namespace, "contract", &kube.Job{Name: "contract-a", UID: "00000000-0000-4000-8000-000000000000"}); err != nil {
+		t.Error(err)
+	}
+	for range 2 { // the second time finds none
+		if err := client.DeleteSecret(t.Context(), namespace, "contract"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func wantKind(t *testing.T, err error, want kube.Kind) {
+	t.Helper()
+	var e *kube.Error
+	if !errors.As(err, &e) || e.Kind != want {
+		t.Errorf("got %v, want an error of kind %d", err, want)
+	}
+}

@@ -1,0 +1,257 @@
+// Package kubetest is a Kubernetes API server for tests, as far as package kube
+// meets one: real HTTP, everything in memory. Package contract holds it to a real
+// API server.
+package kubetest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+
+	"k8s.io/client-go/rest"
+)
+
+// ClusterUID is the UID of the namespace kube-system.
+const ClusterUID = "c1c1c1c1-0000-4000-8000-000000000001"
+
+// Doc is a JSON object.
+type Doc = map[string]any
+
+// Request is one line of the request log.
+type Request struct{ Method, Path string }
+
+// Server is a running server.
+type Server struct {
+	tb   testing.TB
+	http *httptest.Server
+	next http.Handler
+
+	mu         sync.Mutex
+	intercept  func(http.ResponseWriter, *http.Request) bool
+	requests   []Request
+	namespaces map[string]bool
+	objects    map[string]Doc // "jobs/<namespace>/<name>"
+	created    int
+}
+
+// New starts a server with these namespaces beside kube-system and default. It
+// ends with the test.
+func New(tb testing.TB, namespaces ...string) *Server {
+	s := &Server{tb: tb, namespaces: map[string]bool{"kube-system": true, "default": true}, objects: map[string]Doc{}}
+	for _, n := range namespaces {
+		s.namespaces[n] = true
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /version", s.locked(func(http.ResponseWriter, *http.Request) (int, Doc) { return 200, Doc{"gitVersion": "v1.36.3"} }))
+	mux.HandleFunc("GET /api/v1/namespaces/{namespace}", s.locked(s.namespace))
+	for _, root := range []string{"/api/v1", "/apis/batch/v1"} {
+		collection := root + "/namespaces/{namespace}/{resource}"
+		mux.HandleFunc("POST "+collection, s.locked(s.create))
+		mux.HandleFunc("GET "+collection+"/{name}", s.locked(s.get))
+		mux.HandleFunc("PATCH "+collection+"/{name}", s.locked(s.get))
+		mux.HandleFunc("DELETE "+collection+"/{name}", s.locked(s.delete))
+	}
+	s.next = mux
+	s.http = httptest.NewServer(s)
+	tb.Cleanup(s.http.Close)
+	return s
+}
+
+// Config is a client's configuration.
+func (s *Server) Config() *rest.Config { return &rest.Config{Host: s.http.URL} }
+
+// Intercept sees each request before the server does, and answers it itself if
+// it returns true. nil takes it away.
+func (s *Server) Intercept(f func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intercept = f
+}
+
+// LoseAnswer lets a request have its effect and then breaks the connection.
+func (s *Server) LoseAnswer(w http.ResponseWriter, r *http.Request) {
+	s.next.ServeHTTP(httptest.NewRecorder(), r)
+	s.Break(w)
+}
+
+// Break breaks a connection without an answer.
+func (s *Server) Break(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		s.tb.Errorf("kubetest: hijack: %v", err)
+		return
+	}
+	_ = conn.Close()
+}
+
+// Refuse writes a Status as the API server does.
+func Refuse(w http.ResponseWriter, code int, reason, message string, details Doc) {
+	write(w, code, status(code, reason, message, details))
+}
+
+// Requests is the log of all requests so far.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// Jobs are the Jobs that exist, by namespace/name.
+func (s *Server) Jobs() map[string]Doc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	jobs := map[string]Doc{}
+	for key, object := range s.objects {
+		if rest, ok := cutPrefix(key, "jobs/"); ok {
+			jobs[rest] = object
+		}
+	}
+	return jobs
+}
+
+// Secrets are the Secrets that exist, by namespace/name.
+func (s *Server) Secrets() map[string]Doc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	secrets := map[string]Doc{}
+	for key, object := range s.objects {
+		if rest, ok := cutPrefix(key, "secrets/"); ok {
+			secrets[rest] = object
+		}
+	}
+	return secrets
+}
+
+func cutPrefix(s, prefix string) (string, bool) {
+	if len(s) > len(prefix) && s[:len(prefix)] == prefix {
+		return s[len(prefix):], true
+	}
+	return s, false
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client went away
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	s.mu.Lock()
+	s.requests = append(s.requests, Request{r.Method, r.URL.Path})
+	intercept := s.intercept
+	s.mu.Unlock()
+	if intercept != nil && intercept(w, r) {
+		return
+	}
+	s.next.ServeHTTP(w, r)
+}
+
+func (s *Server) locked(f func(http.ResponseWriter, *http.Request) (int, Doc)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		code, body := f(w, r)
+		write(w, code, body)
+	}
+}
+
+func write(w http.ResponseWriter, code int, body Doc) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // the client may have gone away
+}
+
+func status(code int, reason, message string, details Doc) Doc {
+	return Doc{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message, "details": details}
+}
+
+func (s *Server) namespace(_ http.ResponseWriter, r *http.Request) (int, Doc) {
+	name := r.PathValue("namespace")
+	if !s.namespaces[name] {
+		return noNamespace(name)
+	}
+	return 200, Doc{"kind": "Namespace", "apiVersion": "v1", "metadata": Doc{"name": name, "uid": ClusterUID}}
+}
+
+func noNamespace(name string) (int, Doc) {
+	return 404, status(404, "NotFound", fmt.Sprintf("namespaces %q not found", name), Doc{"name": name, "kind": "namespaces"})
+}
+
+func (s *Server) create(w http.ResponseWriter, r *http.Request) (int, Doc) {
+	namespace, resource := r.PathValue("namespace"), r.PathValue("resource")
+	var object Doc
+	if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
+		return 400, status(400, "BadRequest", err.Error(), nil)
+	}
+	metadata, _ := object["metadata"].(Doc)
+	name, _ := metadata["name"].(string)
+	if given, _ := metadata["namespace"].(string); given != "" && given != namespace {
+		return 400, status(400, "BadRequest", fmt.Sprintf("the namespace of the provided object does not match the namespace sent on the request (%s)", given), nil)
+	}
+	if !s.namespaces[namespace] {
+		return noNamespace(namespace)
+	}
+	if resource == "jobs" {
+		if code, refusal := validate(w, name, object); refusal != nil {
+			return code, refusal
+		}
+	}
+	key := resource + "/" + namespace + "/" + name
+	if _, there := s.objects[key]; there {
+		return 409, status(409, "AlreadyExists", fmt.Sprintf("%s %q already exists", resource, name), Doc{"name": name, "kind": resource})
+	}
+	s.created++
+	metadata["uid"] = fmt.Sprintf("00000000-0000-4000-8000-%012d", s.created)
+	s.objects[key] = object
+	return 201, object
+}
+
+// validate knows an empty image, and the fields that the API server prunes from a
+// pod's spec with a warning.
+func validate(w http.ResponseWriter, name string, job Doc) (int, Doc) {
+	pod := dig(job, "spec", "template", "spec")
+	for _, field := range []string{"completions", "parallelism"} {
+		if _, there := pod[field]; there {
+			w.Header().Add("Warning", fmt.Sprintf(`299 - "unknown field \"spec.template.spec.%s\""`, field))
+			delete(pod, field)
+		}
+	}
+	containers, _ := pod["containers"].([]any)
+	if len(containers) > 0 {
+		container, _ := containers[0].(Doc)
+		if image, _ := container["image"].(string); image == "" {
+			return 422, status(422, "Invalid", fmt.Sprintf(`Job.batch %q is invalid: spec.template.spec.containers[0].image: Required value`, name), Doc{"name": name, "group": "batch", "kind": "Job"})
+		}
+	}
+	return 0, nil
+}
+
+func dig(object Doc, keys ...string) Doc {
+	for _, key := range keys {
+		object, _ = object[key].(Doc)
+	}
+	return object
+}
+
+func (s *Server) get(_ http.ResponseWriter, r *http.Request) (int, Doc) {
+	resource, name := r.PathValue("resource"), r.PathValue("name")
+	object, there := s.objects[resource+"/"+r.PathValue("namespace")+"/"+name]
+	if !there {
+		return 404, status(404, "NotFound", fmt.Sprintf("%s %q not found", resource, name), Doc{"name": name, "kind": resource})
+	}
+	return 200, object
+}
+
+func (s *Server) delete(w http.ResponseWriter, r *http.Request) (int, Doc) {
+	code, object := s.get(w, r)
+	if code == 200 {
+		delete(s.objects, r.PathValue("resource")+"/"+r.PathValue("namespace")+"/"+r.PathValue("name"))
+		return 200, Doc{"kind": "Status", "apiVersion": "v1", "status": "Success"}
+	}
+	return code, object
+}
