@@ -13,7 +13,7 @@ import (
 )
 
 // call adapts a function to a route: decode the body, call, encode the answer.
-func call[In, Out any](_ *Server, f func(c echo.Context, in In) (Out, error)) echo.HandlerFunc {
+func call[In, Out any](f func(c echo.Context, in In) (Out, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		var in In
 		if err := decode(c.Request(), &in); err != nil {

@@ -66,9 +66,8 @@ func New(o Options) *Server {
 	e.GET("/version", func(c echo.Context) error { return c.JSON(http.StatusOK, o.Version) })
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{})))
 
-	v1 := e.Group("/v1", s.authenticate)
-	v1.POST("/dispatch", call(s, s.dispatch))
-	v1.POST("/hooks/prefect", s.hook)
+	e.POST("/v1/dispatch", call(s.dispatch), s.authenticate)
+	e.POST("/v1/hooks/prefect", s.hook, s.authenticate)
 	return s
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,7 +43,7 @@ type Config struct {
 	OrphanGrace time.Duration `envconfig:"SLIPWAY_ORPHAN_GRACE" default:"60s" validate:"gte=0" desc:"How old a claim without a Job must be before another pass creates the Job."`
 	RenderAs    string        `envconfig:"SLIPWAY_RENDER_AS" validate:"omitempty,oneof=3 2.20" desc:"Imitate the worker of Prefect 3 or 2.20; without it that of the server's version."`
 
-	Listen               string        `envconfig:"SLIPWAY_LISTEN" default:"127.0.0.1:8080" validate:"hostname_port" desc:"Address that serve listens on."`
+	Listen               string        `envconfig:"SLIPWAY_LISTEN" default:"127.0.0.1:8080" validate:"listen_address" desc:"Address that serve listens on."`
 	AuthTokens           SecretList    `envconfig:"SLIPWAY_AUTH_TOKENS" desc:"Bearer tokens that serve takes, separated by commas; several for rotation."`
 	AuthTokensFile       string        `envconfig:"SLIPWAY_AUTH_TOKENS_FILE" desc:"File of bearer tokens, one a line; read again when it changes."`
 	AllowUnauthenticated bool          `envconfig:"SLIPWAY_ALLOW_UNAUTHENTICATED" default:"false" desc:"Let serve listen on other than loopback without any token."`
@@ -57,6 +59,9 @@ func loadConfig() (Config, error) {
 	faults := cfg.readEach()
 	checks := validator.New(validator.WithRequiredStructEnabled())
 	checks.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("envconfig") })
+	if err := checks.RegisterValidation("listen_address", isListenAddress); err != nil {
+		return cfg, err
+	}
 	var invalid validator.ValidationErrors
 	if err := checks.Struct(cfg); errors.As(err, &invalid) {
 		for _, fault := range invalid {
@@ -77,6 +82,14 @@ func loadConfig() (Config, error) {
 		}
 	}
 	return cfg, &usageError{"settings are wrong:\n  " + strings.Join(text, "\n  ")}
+}
+
+// isListenAddress takes what the validator's hostname_port does, and port 0, which
+// lets the system choose.
+func isListenAddress(field validator.FieldLevel) bool {
+	_, port, err := net.SplitHostPort(field.Field().String())
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	return err == nil && portErr == nil
 }
 
 // readEach reads setting by setting: envconfig stops at the first fault, and a
@@ -120,7 +133,7 @@ func expected(fault validator.FieldError) string {
 		return "must be set"
 	case "http_url":
 		return "must be an http or https address such as http://host:4200/api"
-	case "hostname_port":
+	case "listen_address":
 		return "must be an address to listen on, such as :8080"
 	case "oneof":
 		return "must be one of " + fault.Param()
