@@ -67,6 +67,12 @@ func StartPostgres(ctx context.Context, dir string) (*Postgres, error) {
 // Stop ends PostgreSQL.
 func (p *Postgres) Stop() { p.process.Stop(10 * time.Second) }
 
+// PreflightPostgres reports whether PostgreSQL is missing.
+func PreflightPostgres() error {
+	_, err := postgresBin()
+	return err
+}
+
 // postgresBin finds the folder of initdb and postgres: Debian keeps both out of
 // PATH, and a link to one there does not bring the other.
 func postgresBin() (string, error) {
@@ -88,7 +94,7 @@ func postgresBin() (string, error) {
 }
 
 // unprivileged gives dir to another user when this one is root, whom PostgreSQL
-// refuses.
+// refuses. The folders above dir must let that user pass.
 func unprivileged(dir string) (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
@@ -102,12 +108,6 @@ func unprivileged(dir string) (*syscall.Credential, error) {
 		gid, _ := strconv.Atoi(u.Gid)
 		if err := os.Chown(dir, uid, gid); err != nil {
 			return nil, err
-		}
-		// Every folder above must let that user pass.
-		for up := filepath.Dir(dir); up != "/" && up != os.TempDir(); up = filepath.Dir(up) {
-			if err := os.Chmod(up, 0o755); err != nil {
-				return nil, err
-			}
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}

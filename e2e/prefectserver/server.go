@@ -75,6 +75,7 @@ func (v *Venv) environ(home string) []string {
 		"PREFECT_HOME=" + filepath.Join(home, ".prefect"),
 		"DO_NOT_TRACK=1",
 		"LANG=C.UTF-8",
+		"TMPDIR="+home,
 	}
 }
 

@@ -30,6 +30,7 @@ const (
 	Pool      = "worker-pool"
 	Namespace = "dev"
 	Image     = "etl:1.0"
+	Probe     = "probe:1" // a flow run in little, for storms
 )
 
 // Options of a World.
@@ -72,6 +73,9 @@ func Start(ctx context.Context, o Options) (*World, error) {
 }
 
 func (w *World) start(ctx context.Context, o Options) error {
+	if err := preflight(ctx, o); err != nil {
+		return err
+	}
 	var kube string
 	var venv *prefectserver.Venv
 	if err := together(
@@ -145,9 +149,16 @@ func (w *World) startCluster(ctx context.Context, binary string, venv *prefectse
 		return err
 	}
 	w.node, err = node.Start(ctx, w.Cluster.AdminConfig(), node.Options{
-		Dir: home,
-		Log: w.log,
-		Images: map[string]node.Image{Image: {
+		Dir:    home,
+		Log:    w.log,
+		Images: w.images(home, venv),
+	})
+	return err
+}
+
+func (w *World) images(home string, venv *prefectserver.Venv) map[string]node.Image {
+	return map[string]node.Image{
+		Image: {
 			Dir: filepath.Join(Root(), "examples", "etl"),
 			Env: map[string]string{
 				"PATH":         filepath.Dir(venv.Bin("python")) + ":" + os.Getenv("PATH"),
@@ -155,10 +166,30 @@ func (w *World) startCluster(ctx context.Context, binary string, venv *prefectse
 				"PREFECT_HOME": filepath.Join(home, ".prefect"),
 				"DO_NOT_TRACK": "1",
 				"LANG":         "C.UTF-8",
+				"TMPDIR":       home,
 			},
-		}},
-	})
-	return err
+		},
+		Probe: {
+			Entrypoint: []string{venv.Bin("python"), "-S", "-E", filepath.Join(Root(), "e2e", "world", "probe.py")},
+			Dir:        home,
+			Env:        map[string]string{"EXECUTIONS": w.executions()},
+		},
+	}
+}
+
+func (w *World) executions() string { return filepath.Join(w.Dir, "executions") }
+
+// Executions counts how often the probe image ran, by flow run.
+func (w *World) Executions() (map[string]int, error) {
+	data, err := os.ReadFile(w.executions())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	counts := map[string]int{}
+	for id := range strings.FieldsSeq(string(data)) {
+		counts[id]++
+	}
+	return counts, nil
 }
 
 func (w *World) startPrefect(ctx context.Context, venv *prefectserver.Venv, o Options) error {
@@ -231,9 +262,14 @@ type Result struct {
 
 // Slipway runs the command line to its end.
 func (w *World) Slipway(ctx context.Context, args ...string) (Result, error) {
+	return w.SlipwayWith(ctx, nil, args...)
+}
+
+// SlipwayWith runs the command line with more settings.
+func (w *World) SlipwayWith(ctx context.Context, env []string, args ...string) (Result, error) {
 	var out, errs strings.Builder
 	cmd := exec.CommandContext(ctx, w.Binary, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = w.Env(), &out, &errs
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(w.Env(), env...), &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

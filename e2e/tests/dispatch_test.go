@@ -1,0 +1,270 @@
+package tests
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slipway/e2e/demo"
+	"slipway/kube"
+	kubecontract "slipway/kube/kubetest/contract"
+	"slipway/prefect/prefecttest/contract"
+)
+
+// TestDemo is the demo itself, which fails if any of what it shows is untrue.
+func TestDemo(t *testing.T) {
+	if err := (&demo.Demo{World: w, Out: t.Output()}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPrefectContract holds the real server to the rules that prefecttest has.
+func TestPrefectContract(t *testing.T) { contract.Run(t, w.Prefect.API) }
+
+// TestKubeContract holds the real API server to what kubetest does, with the
+// rights of Slipway's own service account.
+func TestKubeContract(t *testing.T) {
+	cfg, err := kube.LoadConfig(w.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kube.New(cfg, kube.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubecontract.Run(t, client, "dev")
+}
+
+// TestLookAhead: claimed 15 s ahead, a run starts when it is due.
+func TestLookAhead(t *testing.T) {
+	d := pool(t, "ahead", nil)
+	due := time.Now().Add(15 * time.Second)
+	ids := runs(t, d, 1, due)
+	if r := dispatch(t, 0, "--work-pool", "ahead", "--look-ahead", "0s"); r.Found != 0 {
+		t.Errorf("without look-ahead %d runs were found", r.Found)
+	}
+	if r := dispatch(t, 0, "--work-pool", "ahead"); r.Submitted != 1 {
+		t.Fatalf("%+v", r)
+	}
+	run := completed(t, ids, time.Minute)[0]
+	late := run.StartTime.Sub(due)
+	if late < -time.Second || late > 3*time.Second {
+		t.Errorf("it started %s from when it was due", late)
+	}
+	t.Logf("started %s from when it was due", late)
+	once(t, "ahead-", ids)
+}
+
+// TestRacingDispatchers: sixteen processes at once, fifty runs, one Job and one
+// execution each.
+func TestRacingDispatchers(t *testing.T) {
+	ids := runs(t, pool(t, "race", nil), 50, time.Now())
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			result, err := w.Slipway(t.Context(), "dispatch", "--work-pool", "race")
+			if err != nil || result.Code != 0 {
+				t.Errorf("slipway ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
+			}
+		})
+	}
+	all.Wait()
+	completed(t, ids, 3*time.Minute)
+	once(t, "race-", ids)
+}
+
+var listening = regexp.MustCompile(`"address":"([^"]+)"`)
+
+// TestHookAndDispatch: a webhook and the command line want the same runs.
+func TestHookAndDispatch(t *testing.T) {
+	ids := runs(t, pool(t, "hook", nil), 20, time.Now())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	serve := exec.CommandContext(ctx, w.Binary, "serve")
+	serve.Env = append(w.Env(), "SLIPWAY_WORK_POOLS=hook", "SLIPWAY_LISTEN=127.0.0.1:0", "SLIPWAY_AUTH_TOKENS=hush")
+	stderr, err := serve.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address := "http://" + readAddress(t, stderr)
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() { hook(t, address) })
+		all.Go(func() { dispatch(t, 0, "--work-pool", "hook") })
+	}
+	all.Wait()
+	completed(t, ids, 2*time.Minute)
+	if err := serve.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := serve.Wait(); err != nil {
+		t.Errorf("serve did not drain: %v", err)
+	}
+	once(t, "hook-", ids)
+}
+
+// readAddress waits for the line that says where serve listens, and keeps reading.
+func readAddress(t *testing.T, stderr io.Reader) string {
+	t.Helper()
+	var text strings.Builder
+	buffer := make([]byte, 4096)
+	for {
+		n, err := stderr.Read(buffer)
+		text.Write(buffer[:n])
+		if m := listening.FindStringSubmatch(text.String()); m != nil {
+			go func() { _, _ = io.Copy(io.Discard, stderr) }()
+			return m[1]
+		}
+		if err != nil {
+			t.Fatalf("serve does not listen:\n%s", text.String())
+		}
+	}
+}
+
+func hook(t *testing.T, address string) {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/v1/hooks/prefect", strings.NewReader(`{"pool":"hook"}`))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	req.Header.Set("Authorization", "Bearer hush")
+	started := time.Now()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		t.Errorf("the hook was answered %s", resp.Status)
+	}
+	t.Logf("hook answered after %s", time.Since(started).Round(time.Millisecond))
+}
+
+// TestLimitsAndPauses: what the server holds back stays SCHEDULED.
+func TestLimitsAndPauses(t *testing.T) {
+	d := pool(t, "limits", nil)
+	call := func(method, path string, body any) {
+		t.Helper()
+		if err := w.Prefect.Call(t.Context(), method, path, body, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call("PATCH", "/work_pools/limits", map[string]any{"is_paused": true})
+	first := runs(t, d, 4, time.Now())
+	if r := dispatch(t, 0, "--work-pool", "limits"); !r.Paused || r.Found != 0 {
+		t.Errorf("paused: %+v", r)
+	}
+	call("PATCH", "/work_pools/limits", map[string]any{"is_paused": false, "concurrency_limit": 3})
+	call("POST", "/work_pools/limits/queues", map[string]any{"name": "narrow", "concurrency_limit": 1})
+	narrow := deploy(t, "limits", "narrow", nil, map[string]any{"work_queue_name": "narrow"})
+	second := runs(t, narrow, 2, time.Now())
+	if r := dispatch(t, 0, "--work-pool", "limits", "--work-queue", "narrow"); r.Submitted != 1 {
+		t.Errorf("queue limit 1: %+v", r)
+	}
+	r := dispatch(t, 0, "--work-pool", "limits")
+	if r.Submitted > 3 {
+		t.Errorf("pool limit 3: %+v", r)
+	}
+	all := append(first, second...)
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+		if r := dispatch(t, 0, "--work-pool", "limits"); r.Submitted > 3 {
+			t.Errorf("pool limit 3: %+v", r)
+		}
+		counts := map[string]int{}
+		for _, id := range all {
+			run, err := w.Prefect.FlowRun(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			counts[run.StateType]++
+		}
+		if counts["PENDING"]+counts["RUNNING"] > 3 {
+			t.Errorf("pool limit 3: %v", counts)
+		}
+		if counts["COMPLETED"] == len(all) {
+			break
+		}
+	}
+	completed(t, all, time.Second)
+}
+
+// TestRefusedJob: an empty image is refused by the API server, and the run says so.
+func TestRefusedJob(t *testing.T) {
+	ids := runs(t, pool(t, "refused", map[string]any{"image": ""}), 1, time.Now())
+	if r := dispatch(t, 3, "--work-pool", "refused"); r.Refused != 1 {
+		t.Errorf("%+v", r)
+	}
+	run, err := w.Prefect.FlowRun(t.Context(), ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.StateType != "CRASHED" || !strings.Contains(run.State.Message, "spec.template.spec.containers[0].image: Required value") {
+		t.Errorf("the run is %s: %s", run.StateType, run.State.Message)
+	}
+	t.Log(run.State.Message)
+}
+
+// TestForbiddenNamespace: no Role there, so the API server refuses for good.
+func TestForbiddenNamespace(t *testing.T) {
+	ids := runs(t, pool(t, "forbidden", map[string]any{"namespace": "default"}), 1, time.Now())
+	dispatch(t, 3, "--work-pool", "forbidden")
+	run, err := w.Prefect.FlowRun(t.Context(), ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.StateType != "CRASHED" || !strings.Contains(run.State.Message, `cannot create resource "jobs"`) {
+		t.Errorf("the run is %s: %s", run.StateType, run.State.Message)
+	}
+}
+
+// TestQuota: a quota that is used up gives the run back, and its end lets it go on.
+func TestQuota(t *testing.T) {
+	ids := runs(t, pool(t, "quota", nil), 3, time.Now())
+	quotas := w.Cluster.Client.CoreV1().ResourceQuotas("dev")
+	jobs, err := w.Cluster.Client.BatchV1().Jobs("dev").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := resource.NewQuantity(int64(len(jobs.Items)), resource.DecimalSI)
+	if _, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "none-left"},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/jobs.batch": *used}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := dispatch(t, 4, "--work-pool", "quota")
+	if r.Submitted != 0 || r.Unclaimed < 1 || r.Unclaimed+r.Skipped != 3 {
+		t.Errorf("%+v", r)
+	}
+	for _, id := range ids {
+		run, err := w.Prefect.FlowRun(t.Context(), id)
+		if err != nil || run.StateType != "SCHEDULED" {
+			t.Errorf("run %s is %s (%v)", id, run.StateType, err)
+		}
+	}
+	if err := quotas.Delete(t.Context(), "none-left", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		if r := dispatch(t, 0, "--work-pool", "quota"); r.Found == 0 {
+			break
+		}
+	}
+	completed(t, ids, 90*time.Second)
+	once(t, "quota-", ids)
+}

@@ -1,0 +1,165 @@
+// Package tests tries Slipway end to end: a real Prefect server on PostgreSQL, a
+// real Kubernetes control plane, and the binary with the rights of its own service
+// account.
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slipway/e2e/prefectserver"
+	"slipway/e2e/world"
+)
+
+// w is the world that all tests share; each has a work pool of its own.
+var w *world.World
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		w, err = world.Start(context.Background(), world.Options{Postgres: true, Log: os.Stderr})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "the world does not start:", err)
+			return 1
+		}
+		defer w.Stop()
+		return m.Run()
+	}())
+}
+
+// pool makes a work pool and a deployment in it whose runs are probes.
+func pool(t *testing.T, name string, variables map[string]any) (deployment string) {
+	t.Helper()
+	ctx := t.Context()
+	if err := w.CreatePool(ctx, name); err != nil {
+		t.Fatal(err)
+	}
+	return deploy(t, name, name, variables, nil)
+}
+
+func deploy(t *testing.T, pool, name string, variables, more map[string]any) string {
+	t.Helper()
+	flow, err := w.Prefect.CreateFlow(t.Context(), "probe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]any{"image": world.Probe, "namespace": world.Namespace, "service_account_name": "worker", "name": name}
+	for k, v := range variables {
+		all[k] = v
+	}
+	body := map[string]any{"job_variables": all}
+	for k, v := range more {
+		body[k] = v
+	}
+	id, err := w.Prefect.CreateDeployment(t.Context(), flow, name, pool, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// runs makes flow runs that are due at a time.
+func runs(t *testing.T, deployment string, n int, due time.Time) []string {
+	t.Helper()
+	ids := make([]string, n)
+	for i := range ids {
+		id, err := w.Prefect.CreateRun(t.Context(), deployment, due, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[i] = id
+	}
+	return ids
+}
+
+// report is what `slipway dispatch -o json` prints for a work pool.
+type report struct {
+	Found, Submitted, Duplicate, Skipped, Refused, Unclaimed, Unknown, Failed int
+	Paused                                                                    bool
+	Runs                                                                      []struct{ ID, Outcome, Job, Namespace, Reason string }
+}
+
+// dispatch makes one pass and wants an exit code.
+func dispatch(t *testing.T, code int, args ...string) report {
+	t.Helper()
+	result, err := w.Slipway(t.Context(), append([]string{"dispatch", "-o", "json"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Code != code {
+		t.Fatalf("slipway ended with %d, want %d:\n%s%s", result.Code, code, result.Stdout, result.Stderr)
+	}
+	var r report
+	if err := json.Unmarshal([]byte(result.Stdout), &r); err != nil {
+		t.Fatalf("%v in:\n%s", err, result.Stdout)
+	}
+	return r
+}
+
+// completed waits until runs are COMPLETED.
+func completed(t *testing.T, ids []string, limit time.Duration) []prefectserver.FlowRun {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	done := make([]prefectserver.FlowRun, len(ids))
+	for i, id := range ids {
+		run, err := w.Prefect.WaitForState(ctx, id, "COMPLETED")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done[i] = run
+	}
+	return done
+}
+
+// jobsOf lists the names of the Jobs that a run has.
+func jobsOf(t *testing.T, id string) []string {
+	t.Helper()
+	jobs, err := w.Cluster.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: "prefect.io/flow-run-id=" + id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, j := range jobs.Items {
+		names = append(names, j.Namespace+"/"+j.Name)
+	}
+	return names
+}
+
+// once holds runs to the promise: one Job made, by the audit log, and one
+// execution.
+func once(t *testing.T, prefix string, ids []string) {
+	t.Helper()
+	creations, err := w.Cluster.JobCreations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	for _, c := range creations {
+		if c.ResponseStatus.Code == 201 && strings.HasPrefix(c.ObjectRef.Name, prefix) {
+			made++
+			if c.User.Username != "system:serviceaccount:slipway:slipway" {
+				t.Errorf("Job %s was made by %s", c.ObjectRef.Name, c.User.Username)
+			}
+		}
+	}
+	if made != len(ids) {
+		t.Errorf("the audit log has %d Jobs made for %d runs", made, len(ids))
+	}
+	executions, err := w.Executions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if jobs := jobsOf(t, id); len(jobs) != 1 || executions[id] != 1 {
+			t.Errorf("run %s has Jobs %v and %d executions", id, jobs, executions[id])
+		}
+	}
+}

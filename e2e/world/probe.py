@@ -1,0 +1,40 @@
+"""A flow run in little: say RUNNING, note the execution, say COMPLETED.
+
+Starts in a twentieth of the time of `prefect flow-run execute`, so that storms of
+runs fit on a small machine. Waits as the engine does when it comes too early.
+"""
+
+import json
+import os
+import time
+import urllib.request
+import uuid
+
+run = os.environ["PREFECT__FLOW_RUN_ID"]
+
+
+def propose(kind):
+    body = {"state": {"type": kind, "state_details": {"transition_id": str(uuid.uuid4())}}}
+    request = urllib.request.Request(
+        f"{os.environ['PREFECT_API_URL']}/flow_runs/{run}/set_state",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    for attempt in range(20):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)
+        except OSError:
+            time.sleep(0.2 * attempt)
+    raise SystemExit(f"{run}: no answer to {kind}")
+
+
+answer = propose("RUNNING")
+while answer["status"] == "WAIT":
+    time.sleep(answer["details"]["delay_seconds"])
+    answer = propose("RUNNING")
+print(run, answer["status"], flush=True)
+with open(os.environ["EXECUTIONS"], "a") as executions:
+    executions.write(run + "\n")
+if answer["status"] == "ACCEPT":
+    propose("COMPLETED")
