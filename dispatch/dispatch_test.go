@@ -299,6 +299,43 @@ func TestStalePage(t *testing.T) {
 	}
 }
 
+// TestStalePageOutOfOrder: the run's last state arrived after the claim and was
+// committed before it, so that its timestamp is the later one.
+func TestStalePageOutOfOrder(t *testing.T) {
+	w := newWorld(t)
+	id := w.run()
+	w.prefect.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/deployments/filter") {
+			w.prefect.Force(id, doc{"type": "RUNNING"})
+			w.prefect.Force(id, doc{"type": "COMPLETED", "timestamp": time.Now().Add(time.Minute).UTC().Format(time.RFC3339Nano)})
+		}
+		return false
+	})
+	line := only(w.pass(), t)
+	if run := w.state(id); line.Outcome != dispatch.Skipped || run.StateType != "COMPLETED" || len(w.kube.Jobs()) != 0 {
+		t.Errorf("%+v; the run is %s with %d Jobs", line, run.StateType, len(w.kube.Jobs()))
+	}
+}
+
+// TestStalePageMovedOn: what somebody writes over a stale claim stands.
+func TestStalePageMovedOn(t *testing.T) {
+	w := newWorld(t)
+	id := w.run()
+	w.prefect.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/deployments/filter"):
+			w.prefect.Force(id, doc{"type": "FAILED"})
+		case strings.HasPrefix(r.URL.Path, "/api/flow_run_states"):
+			w.prefect.Force(id, doc{"type": "CANCELLED"})
+		}
+		return false
+	})
+	line := only(w.pass(), t)
+	if run := w.state(id); line.Outcome != dispatch.Skipped || run.StateType != "CANCELLED" || len(w.kube.Jobs()) != 0 {
+		t.Errorf("%+v; the run is %s with %d Jobs", line, run.StateType, len(w.kube.Jobs()))
+	}
+}
+
 func TestSomebodyElsesClaim(t *testing.T) {
 	w := newWorld(t)
 	id := w.run()

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 
@@ -92,6 +91,10 @@ func (f *flight) putBack(ctx context.Context) {
 		f.end(Unknown, "the poll was out of date, and the run's former state could not be read: %s; the run stays PENDING and gets no Job", f.plain(err))
 		return
 	}
+	if former == nil {
+		f.end(Skipped, "the poll was out of date, and the run has moved on meanwhile")
+		return
+	}
 	verdict, err := f.Prefect.SetState(ctx, f.run.ID, prefect.Proposal{State: former.proposal()})
 	switch {
 	case err != nil:
@@ -103,19 +106,39 @@ func (f *flight) putBack(ctx context.Context) {
 	}
 }
 
-// formerState is the state before our claim.
+// formerState is the state that our claim replaced; nil when the run has moved on
+// from our claim, and is no more ours to put back. A state's timestamp is of its
+// proposal's arrival, and the engine's COMPLETED may arrive after a claim and be
+// committed before it (seen on 3.8.8 under load). So the list is read first: while
+// the claim is still the run's state afterwards, all other states in the list
+// were committed before it, whatever their timestamps.
 func (f *flight) formerState(ctx context.Context) (*formerState, error) {
 	states, err := f.Prefect.FlowRunStates(ctx, f.run.ID)
 	if err != nil {
 		return nil, err
 	}
-	sort.SliceStable(states, func(i, j int) bool { return states[i].Timestamp.Before(states[j].Timestamp) })
+	run, err := f.Prefect.FlowRun(ctx, f.run.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !f.holds(run.State) {
+		return nil, nil
+	}
+	var former *formerState
 	for i, s := range states {
-		if i > 0 && strings.EqualFold(s.Details.TransitionID, f.claim.id) {
-			return (*formerState)(&states[i-1]), nil
+		if claimable(s.Type) && (former == nil || s.Timestamp.After(former.Timestamp)) {
+			former = (*formerState)(&states[i])
 		}
 	}
-	return nil, fmt.Errorf("claim %s is not among the %d states of the run", f.claim.id, len(states))
+	if former == nil {
+		return nil, fmt.Errorf("none of the run's %d states can come before a claim", len(states))
+	}
+	return former, nil
+}
+
+// claimable tells from which states a server accepts a claim.
+func claimable(state string) bool {
+	return state == "SCHEDULED" || state == "COMPLETED" || state == "FAILED" || state == "CRASHED"
 }
 
 // backOff is the least time until a run whose claim was given back is due again.

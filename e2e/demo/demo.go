@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -188,18 +190,15 @@ func (d *Demo) finishedJob(ctx context.Context, id string) (*batchv1.Job, error)
 
 // showLog shows what the flow printed, from the pod's log.
 func (d *Demo) showLog(ctx context.Context, job *batchv1.Job) error {
-	pods, err := d.World.Cluster.Client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "job-name=" + job.Name})
+	logs, err := d.World.PodLogs(ctx, job.Namespace, "job-name="+job.Name)
 	if err != nil {
 		return err
 	}
-	if len(pods.Items) != 1 {
-		return fmt.Errorf("job %s has %d pods, not 1", job.Name, len(pods.Items))
+	if len(logs) != 1 {
+		return fmt.Errorf("job %s has %d pods, not 1", job.Name, len(logs))
 	}
-	log, err := d.World.Cluster.Client.CoreV1().Pods(job.Namespace).GetLogs(pods.Items[0].Name, &corev1.PodLogOptions{}).DoRaw(ctx)
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(log)) {
+	log := strings.Join(slices.Collect(maps.Values(logs)), "")
+	for line := range strings.Lines(log) {
 		if strings.Contains(line, " answered 200") {
 			d.say("pod log:    %s", strings.TrimSpace(line))
 			return nil

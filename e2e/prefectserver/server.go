@@ -66,6 +66,9 @@ func Start(ctx context.Context, v *Venv, o Options) (*Server, error) {
 // Stop ends the server.
 func (s *Server) Stop() { s.process.Stop(5 * time.Second) }
 
+// Tail is the end of the server's log.
+func (s *Server) Tail(lines int) string { return s.process.Tail(lines) }
+
 // environ is what Prefect's programs need of an environment, and nothing of the
 // user's own Prefect.
 func (v *Venv) environ(home string) []string {
@@ -75,7 +78,7 @@ func (v *Venv) environ(home string) []string {
 		"PREFECT_HOME=" + filepath.Join(home, ".prefect"),
 		"DO_NOT_TRACK=1",
 		"LANG=C.UTF-8",
-		"TMPDIR="+home,
+		"TMPDIR=" + home,
 	}
 }
 

@@ -112,7 +112,7 @@ func completed(t *testing.T, ids []string, limit time.Duration) []prefectserver.
 	for i, id := range ids {
 		run, err := w.Prefect.WaitForState(ctx, id, "COMPLETED")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v\n%s", err, w.Story(t.Context(), id))
 		}
 		done[i] = run
 	}

@@ -272,8 +272,8 @@ func (w *World) SlipwayWith(ctx context.Context, env []string, args ...string) (
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(w.Env(), env...), &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		err = nil
+	if ctx.Err() == nil && errors.As(err, &exit) {
+		err = nil // the exit code says it
 	}
 	return Result{Stdout: out.String(), Stderr: errs.String(), Code: cmd.ProcessState.ExitCode()}, err
 }

@@ -170,7 +170,11 @@ func (s *Server) Force(run string, state Doc) {
 	if r == nil {
 		s.tb.Fatalf("prefecttest: there is no flow run %q", run)
 	}
-	s.enter(r, s.newState(run, state))
+	entered := s.newState(run, state)
+	if at := stampOf(state["timestamp"]); at != "" {
+		entered["timestamp"] = at
+	}
+	s.enter(r, entered)
 }
 
 // Logs is what POST /logs/ has brought.
