@@ -76,7 +76,7 @@ func (d *Dispatcher) Dispatch(ctx context.Context, req Request) ([]Report, error
 			p.report.Error = err.Error()
 			errs = append(errs, err)
 		}
-		reports = append(reports, p.close())
+		reports = append(reports, p.close(ctx))
 	}
 	return reports, errors.Join(errs...)
 }

@@ -91,7 +91,8 @@ func mayHaveHappened(err error) bool {
 	return !errors.As(err, &e) || e.Kind == prefect.Unavailable && e.Sent
 }
 
-func isPrefect(err error, kind prefect.Kind) bool {
+// isNotFound reports whether the Prefect server knows no such object.
+func isNotFound(err error) bool {
 	var e *prefect.Error
-	return errors.As(err, &e) && e.Kind == kind
+	return errors.As(err, &e) && e.Kind == prefect.NotFound
 }

@@ -132,7 +132,7 @@ func (f *flight) deploymentGone(ctx context.Context) bool {
 	switch {
 	case err == nil:
 		f.end(Skipped, "its deployment %s appeared during this pass", id)
-	case !isPrefect(err, prefect.NotFound):
+	case !isNotFound(err):
 		f.end(Failed, "read its deployment: %s", f.plain(err))
 	case f.as == render.V2:
 		f.end(Skipped, "its deployment %s is deleted; cancel or delete the run", id)

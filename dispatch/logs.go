@@ -34,12 +34,12 @@ func (f *flight) tell(level int, message string) {
 
 // sendLogs sends the lines of the whole pass, best effort: the runs are under
 // way, whatever becomes of their log.
-func (p *pass) sendLogs() {
+func (p *pass) sendLogs(ctx context.Context) {
 	const (
 		perRequest = 1000 // far below the server's 4 MB for lines of this length
 		patience   = 10 * time.Second
 	)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	for lines := range slices.Chunk(p.logs, perRequest) {
 		if err := p.Prefect.CreateLogs(ctx, lines); err != nil {

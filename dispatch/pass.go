@@ -65,8 +65,8 @@ func (p *pass) run(ctx context.Context) error {
 }
 
 // close sends what was gathered and completes the report.
-func (p *pass) close() Report {
-	p.sendLogs()
+func (p *pass) close(ctx context.Context) Report {
+	p.sendLogs(ctx)
 	p.report.Milliseconds = p.Now().Sub(p.started).Milliseconds()
 	return p.report
 }
@@ -96,7 +96,7 @@ func (p *pass) meetCluster(ctx context.Context) (err error) {
 func (p *pass) readPool(ctx context.Context) error {
 	name := p.report.Pool
 	pool, err := p.Prefect.WorkPool(ctx, name)
-	if isPrefect(err, prefect.NotFound) {
+	if isNotFound(err) {
 		return &Error{Kind: Invalid, Message: fmt.Sprintf("work pool %q does not exist (SLIPWAY_WORK_POOLS): create it with `prefect work-pool create %s --type kubernetes`", name, name), Err: err}
 	}
 	if err != nil {

@@ -47,7 +47,7 @@ func (f *flight) holds(s *prefect.State) bool {
 // afterLostAnswer reads what a claim without an answer has done; nil means that
 // the flight is over.
 func (f *flight) afterLostAnswer(ctx context.Context, err error) *prefect.Verdict {
-	if isPrefect(err, prefect.NotFound) {
+	if isNotFound(err) {
 		f.end(Skipped, "the run was deleted: %s", f.plain(err))
 		return nil
 	}
@@ -175,7 +175,7 @@ func (f *flight) crash(ctx context.Context, why string) {
 func (f *flight) stillHeld(ctx context.Context) bool {
 	run, err := f.Prefect.FlowRun(ctx, f.run.ID)
 	switch {
-	case isPrefect(err, prefect.NotFound):
+	case isNotFound(err):
 		f.end(Skipped, "the run was deleted")
 	case err != nil:
 		f.end(Unknown, "the run could not be read: %s; it stays PENDING until a later pass settles it", f.plain(err))
@@ -205,7 +205,7 @@ func (f *flight) settle(ctx context.Context, outcome Outcome, why string, propos
 func (f *flight) cancel(ctx context.Context, why string) {
 	run, err := f.Prefect.FlowRun(ctx, f.run.ID)
 	switch {
-	case isPrefect(err, prefect.NotFound):
+	case isNotFound(err):
 		f.end(Skipped, "the run was deleted")
 	case err != nil:
 		f.end(Failed, "read the run: %s", f.plain(err))

@@ -113,7 +113,7 @@ func (p *pass) fetch(ctx context.Context, missing *render.Missing) error {
 				continue
 			}
 			document, err := kind.get(ctx, id)
-			if err != nil && !isPrefect(err, prefect.NotFound) {
+			if err != nil && !isNotFound(err) {
 				return err
 			}
 			(*kind.into)[id] = document

@@ -48,8 +48,8 @@ type world struct {
 	change     func(*dispatch.Options)
 }
 
-func newWorld(t *testing.T, opts ...prefecttest.Option) *world {
-	w := &world{t: t, prefect: prefecttest.New(t, opts...), kube: kubetest.New(t, "dev")}
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, prefect: prefecttest.New(t), kube: kubetest.New(t, "dev")}
 	w.prefect.AddPool(pool, doc{"type": "kubernetes", "base_job_template": template()})
 	w.deployment = w.prefect.AddDeployment(pool, "etl", "demo", doc{})
 	return w

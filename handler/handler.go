@@ -89,7 +89,7 @@ func (s *Server) Drain(ctx context.Context) error {
 func (s *Server) pass(ctx context.Context, req dispatch.Request) ([]dispatch.Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.stopped, cancel)()
+	defer context.AfterFunc(s.stopped, cancel)() //nolint:contextcheck // a second cause to stop, beside the caller's
 	started := time.Now()
 	reports, err := s.Passes.Dispatch(ctx, req)
 	s.metrics.passed(reports, err, time.Since(started))

@@ -14,20 +14,20 @@ func splitCommand(line string) ([]any, error) {
 	inWord := false
 	runes := []rune(line)
 	for i := 0; i < len(runes); i++ {
-		switch r := runes[i]; {
-		case r == ' ' || r == '\t' || r == '\r' || r == '\n':
+		switch r := runes[i]; r {
+		case ' ', '\t', '\r', '\n':
 			if inWord {
 				words = append(words, word.String())
 				word.Reset()
 				inWord = false
 			}
-		case r == '\\':
+		case '\\':
 			if i++; i == len(runes) {
 				return nil, errors.New("no character follows the last backslash")
 			}
 			word.WriteRune(runes[i])
 			inWord = true
-		case r == '\'' || r == '"':
+		case '\'', '"':
 			end, ok := quoted(runes, i, &word)
 			if !ok {
 				return nil, errors.New("a quotation is not closed")

@@ -92,7 +92,7 @@ func (j *job) nameAndCommand() error {
 // defaultCommand is what runs a flow run; Prefect 2 has an older way behind a
 // setting.
 func (j *job) defaultCommand() string {
-	if j.rules.lowerLabels && !settingOn(j.environ, "PREFECT_EXPERIMENTAL_ENABLE_ENHANCED_CANCELLATION", true) {
+	if j.lowerLabels && !settingOn(j.environ, "PREFECT_EXPERIMENTAL_ENABLE_ENHANCED_CANCELLATION", true) {
 		return "python -m prefect.engine"
 	}
 	return "prefect flow-run execute"
@@ -133,7 +133,7 @@ func textsOf(value any, at string) (*object, error) {
 }
 
 func (j *job) annotate() error {
-	if !j.rules.annotations {
+	if !j.annotations {
 		return nil
 	}
 	all, err := textsOf(j.metadata().vals["annotations"], "metadata/annotations")
@@ -293,7 +293,7 @@ func (j *job) baseLabels() error {
 		labels.set("prefect.io/work-pool-id", j.poolID)
 		labels.set("prefect.io/worker-name", j.workerName)
 	}
-	if j.rules.isoformat {
+	if j.isoformat {
 		j.flowLabels(labels)
 		j.deploymentLabels(labels)
 	} else {
@@ -342,7 +342,7 @@ func (j *job) updated(text string) string {
 		layout += ".000000"
 	}
 	zone := "Z"
-	if j.rules.isoformat {
+	if j.isoformat {
 		zone = "+00:00"
 	}
 	return at.UTC().Format(layout) + zone

@@ -5,6 +5,7 @@ package contract
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -88,7 +89,7 @@ func (t *T) call(method, path string, body any, headers ...string) (int, any) {
 			t.failf("%s %s: %v", method, path, err)
 		}
 	}
-	req, err := http.NewRequest(method, t.base+path, &payload)
+	req, err := http.NewRequestWithContext(context.Background(), method, t.base+path, &payload)
 	if err != nil {
 		t.failf("%s %s: %v", method, path, err)
 	}
