@@ -74,7 +74,10 @@ func (d *Demo) deploy(ctx context.Context) error {
 			Schedule map[string]any `json:"schedule"`
 		} `json:"schedules"`
 	}
-	if err := d.World.Prefect.Call(ctx, "POST", "/deployments/filter", map[string]any{"sort": "NAME_ASC"}, &deployments); err != nil {
+	if err := d.World.Prefect.Call(ctx, "POST", "/deployments/filter", map[string]any{
+		"sort":       "NAME_ASC",
+		"work_pools": map[string]any{"name": map[string]any{"any_": []string{world.Pool}}},
+	}, &deployments); err != nil {
 		return err
 	}
 	if len(deployments) != 2 || deployments[0].Version != "1.0" || len(deployments[0].Schedules) != 1 || len(deployments[0].Variables) != 6 {
@@ -211,8 +214,9 @@ func (d *Demo) showLog(ctx context.Context, job *batchv1.Job) error {
 func (d *Demo) scheduled(ctx context.Context) error {
 	var runs []prefectserver.FlowRun
 	if err := d.World.Prefect.Call(ctx, "POST", "/flow_runs/filter", map[string]any{
-		"sort":      "NEXT_SCHEDULED_START_TIME_ASC",
-		"flow_runs": map[string]any{"expected_start_time": map[string]any{"after_": time.Now().UTC().Format(time.RFC3339Nano)}},
+		"sort":       "NEXT_SCHEDULED_START_TIME_ASC",
+		"work_pools": map[string]any{"name": map[string]any{"any_": []string{world.Pool}}},
+		"flow_runs":  map[string]any{"expected_start_time": map[string]any{"after_": time.Now().UTC().Format(time.RFC3339Nano)}},
 	}, &runs); err != nil {
 		return err
 	}
