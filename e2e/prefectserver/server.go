@@ -38,7 +38,7 @@ func Start(ctx context.Context, v *Venv, o Options) (*Server, error) {
 	if o.Database == "" {
 		o.Database = "sqlite+aiosqlite:///" + filepath.Join(o.Dir, "prefect.db")
 	}
-	env := append(v.environ(o.Dir),
+	env := append(v.Environ(o.Dir),
 		"PREFECT_API_DATABASE_CONNECTION_URL="+o.Database,
 		"PREFECT_UI_API_URL="+url+"/api",
 		"PREFECT_SERVER_ANALYTICS_ENABLED=false",
@@ -69,9 +69,9 @@ func (s *Server) Stop() { s.process.Stop(5 * time.Second) }
 // Tail is the end of the server's log.
 func (s *Server) Tail(lines int) string { return s.process.Tail(lines) }
 
-// environ is what Prefect's programs need of an environment, and nothing of the
+// Environ is what Prefect's programs need of an environment, and nothing of the
 // user's own Prefect.
-func (v *Venv) environ(home string) []string {
+func (v *Venv) Environ(home string) []string {
 	return []string{
 		"PATH=" + filepath.Dir(v.Bin("x")) + string(os.PathListSeparator) + os.Getenv("PATH"),
 		"HOME=" + home,
@@ -84,7 +84,7 @@ func (v *Venv) environ(home string) []string {
 
 // ClientEnv is the environment of a program that talks to this server.
 func (s *Server) ClientEnv(home string) []string {
-	return append(s.Venv.environ(home), "PREFECT_API_URL="+s.API)
+	return append(s.Venv.Environ(home), "PREFECT_API_URL="+s.API)
 }
 
 // String names the server for messages.

@@ -3,6 +3,7 @@
 package prefectserver
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"errors"
@@ -17,15 +18,18 @@ import (
 )
 
 // The lock files name every package with its version; design notes say which
-// newer ones fail. Made with `uv pip compile --universal --python-version 3.10`.
+// newer ones fail. Made with `uv pip compile --universal --python-version 3.10`
+// (3.11 with prefect-kubernetes 0.8.0).
 //
 //go:embed requirements-*.txt
 var locks embed.FS
 
-// Versions whose lock files are kept.
+// Names of lock files. Those with the Python worker are what Slipway is compared
+// with; prefect-kubernetes 0.8.0 needs Python >= 3.11.
 const (
 	Prefect3 = "3.8.8"
-	Prefect2 = "2.20.25"
+	Worker3  = "3.8.8-worker"   // and prefect-kubernetes 0.8.0
+	Worker2  = "2.20.25-worker" // and prefect-kubernetes 0.4.6
 )
 
 // Venv is a virtual environment with one version of Prefect.
@@ -50,38 +54,55 @@ func Preflight(ctx context.Context) error {
 }
 
 // Install makes a virtual environment from a lock file, unless the cache has it.
-func Install(ctx context.Context, log io.Writer, version string) (*Venv, error) {
+// Processes that ask for the same one wait for each other.
+func Install(ctx context.Context, log io.Writer, name string) (*Venv, error) {
 	if err := Preflight(ctx); err != nil {
 		return nil, err
 	}
-	lock, err := locks.ReadFile("requirements-" + version + ".txt")
+	lock, err := locks.ReadFile("requirements-" + name + ".txt")
 	if err != nil {
-		return nil, fmt.Errorf("no lock file for Prefect %s: %w", version, err)
+		return nil, fmt.Errorf("no lock file for Prefect %s: %w", name, err)
 	}
 	cache, err := process.CacheDir("prefect")
 	if err != nil {
 		return nil, err
 	}
-	v := &Venv{Dir: filepath.Join(cache, version), Version: version}
-	stamp := filepath.Join(v.Dir, "requirements.txt")
-	if installed, err := os.ReadFile(stamp); err == nil && string(installed) == string(lock) {
-		return v, nil
-	}
-	_, _ = fmt.Fprintf(log, "installing Prefect %s into a virtual environment: about a minute the first time\n", version)
-	if err := os.RemoveAll(v.Dir); err != nil {
+	unlock, err := process.Lock(filepath.Join(cache, name+".lock"))
+	if err != nil {
 		return nil, err
+	}
+	defer unlock()
+	version, _, _ := strings.Cut(name, "-")
+	v := &Venv{Dir: filepath.Join(cache, name), Version: version}
+	return v, v.install(ctx, log, name, lock)
+}
+
+// install does the work, and stamps it with what it was made from.
+func (v *Venv) install(ctx context.Context, log io.Writer, name string, lock []byte) error {
+	python, err := exec.CommandContext(ctx, "python3", "--version").Output()
+	if err != nil {
+		return fmt.Errorf("python3 --version: %w", err)
+	}
+	stamp := filepath.Join(v.Dir, "made-from.txt")
+	madeFrom := append(python, lock...)
+	if installed, err := os.ReadFile(stamp); err == nil && bytes.Equal(installed, madeFrom) {
+		return nil
+	}
+	_, _ = fmt.Fprintf(log, "installing Prefect %s into a virtual environment: about a minute the first time\n", name)
+	if err := os.RemoveAll(v.Dir); err != nil {
+		return err
 	}
 	requirements := v.Dir + ".txt"
 	if err := os.WriteFile(requirements, lock, 0o644); err != nil {
-		return nil, err
+		return err
 	}
 	for _, args := range [][]string{
 		{"python3", "-m", "venv", v.Dir},
 		{v.Bin("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", requirements},
 	} {
 		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+			return fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	return v, os.Rename(requirements, stamp)
+	return os.WriteFile(stamp, madeFrom, 0o644)
 }

@@ -1,0 +1,4 @@
+package bench
+
+// maxrssUnit: Linux counts ru_maxrss in KiB.
+const maxrssUnit = 1024
