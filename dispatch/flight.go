@@ -61,6 +61,9 @@ func (f *flight) takeOff(ctx context.Context) {
 	}
 	f.claim = claim{id: id, due: due(f.run)}
 	job, err := f.render(ctx)
+	if err == nil {
+		err = otherCluster(job)
+	}
 	var fault *render.Fault
 	if err != nil && !errors.As(err, &fault) {
 		f.end(Failed, "read what its Job refers to: %s", f.plain(err))
@@ -68,7 +71,7 @@ func (f *flight) takeOff(ctx context.Context) {
 	}
 	if fault == nil {
 		f.job, f.name = job, jobName(job.NameBase, id)
-		f.line.Warnings = job.Warnings()
+		f.line.Warnings = f.redactAll(job.Warnings())
 		if why := f.whyShut(job.Namespace); why != "" {
 			f.end(Skipped, "%s", why)
 			return
@@ -140,6 +143,16 @@ func (f *flight) deploymentGone(ctx context.Context) bool {
 		f.cancel(ctx, fmt.Sprintf("Deployment %s was deleted before this flow run could be submitted.", id))
 	}
 	return true
+}
+
+// otherCluster refuses a Job that belongs into another cluster than the one that
+// Slipway serves: nothing would repair it there.
+func otherCluster(job *render.Job) error {
+	if kubeconfig, _ := job.ClusterConfig(); kubeconfig == nil {
+		return nil
+	}
+	return &render.Fault{At: "submit", Path: "cluster_config", Message: "it names a block kubernetes-cluster-config, and Slipway creates Jobs in its own cluster only; " +
+		"remove the variable from the work pool, the deployment and the run, and let a Slipway of that cluster serve a work pool of its own"}
 }
 
 func (f *flight) render(ctx context.Context) (*render.Job, error) {

@@ -37,6 +37,7 @@ type pass struct {
 	mu     sync.Mutex        // guards what the runs' goroutines share:
 	logs   []prefect.Log     //   for the flow runs' pages in the UI
 	shut   map[string]string //   namespaces (or "": all) that take no Job now, and why
+	hidden []string          //   secrets of blocks, for no message
 	taken  int               //   runs counted against Request.Limit
 	failed error             //   ends the pass
 }
@@ -191,16 +192,4 @@ func (p *pass) full() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.req.Limit > 0 && p.taken >= p.req.Limit
-}
-
-// plain is an error's text without secrets.
-func (p *pass) plain(err error) string { return p.redact(err.Error()) }
-
-func (d *Dispatcher) redact(text string) string {
-	for _, secret := range d.Secrets {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "********")
-		}
-	}
-	return text
 }

@@ -219,6 +219,40 @@ func TestNoSecretInMessages(t *testing.T) {
 	}
 }
 
+// TestNoBlockSecretInMessages: what a block of the type secret holds is quoted by
+// the API server, and not handed on.
+func TestNoBlockSecretInMessages(t *testing.T) {
+	w := newWorld(t)
+	w.prefect.AddBlock("secret", "token", doc{"value": `tok"en-1`})
+	d := w.prefect.AddDeployment(pool, "etl", "hidden", doc{"job_variables": doc{"image": "{{ prefect.blocks.secret.token }}"}})
+	id := w.prefect.AddRun(d, time.Now(), nil)
+	w.onJobPost(func(rw http.ResponseWriter, _ *http.Request) bool {
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(422)
+		_, _ = rw.Write([]byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","code":422,"reason":"Invalid","message":"image: Invalid value: \"tok\\\"en-1\""}`))
+		return true
+	})
+	line := only(w.pass(), t)
+	run := w.state(id)
+	for _, text := range []string{line.Reason, run.State.Message, w.prefect.Logs()[0]["message"].(string)} {
+		if strings.Contains(text, "en-1") || !strings.Contains(text, "Invalid value: \"********\"") {
+			t.Errorf("text %q", text)
+		}
+	}
+}
+
+// TestOtherCluster: a Job for another cluster is refused with what to do.
+func TestOtherCluster(t *testing.T) {
+	w := newWorld(t)
+	block := w.prefect.AddBlock("kubernetes-cluster-config", "other", doc{"context_name": "other", "config": doc{"apiVersion": "v1", "kind": "Config", "contexts": []any{}}})
+	d := w.prefect.AddDeployment(pool, "etl", "abroad", doc{"job_variables": doc{"cluster_config": doc{"$ref": doc{"block_document_id": block}}}})
+	id := w.prefect.AddRun(d, time.Now(), nil)
+	line := only(w.pass(), t)
+	if run := w.state(id); line.Outcome != dispatch.Refused || run.StateType != "CRASHED" || !strings.Contains(run.State.Message, "cluster_config: it names a block") || len(w.kube.Jobs()) != 0 {
+		t.Errorf("%+v; the run is %s %q", line, run.StateType, run.State.Message)
+	}
+}
+
 func TestEnvironmentInASecret(t *testing.T) {
 	w := newWorld(t)
 	w.change = func(o *dispatch.Options) {

@@ -116,6 +116,7 @@ func (p *pass) fetch(ctx context.Context, missing *render.Missing) error {
 			if err != nil && !isNotFound(err) {
 				return err
 			}
+			p.hide(document)
 			(*kind.into)[id] = document
 		}
 	}

@@ -24,9 +24,9 @@ type doc = map[string]any
 // template is a base job template of the least that a Job needs.
 func template() doc {
 	return doc{
-		"variables": doc{"type": "object", "properties": doc{"image": doc{"type": "string", "default": "flow:1"}, "namespace": doc{"type": "string", "default": "dev"}, "name": doc{"type": "string"}}},
+		"variables": doc{"type": "object", "properties": doc{"image": doc{"type": "string", "default": "flow:1"}, "namespace": doc{"type": "string", "default": "dev"}, "name": doc{"type": "string"}, "cluster_config": doc{"type": "object"}}},
 		"job_configuration": doc{
-			"name": "{{ name }}", "namespace": "{{ namespace }}", "env": "{{ env }}",
+			"name": "{{ name }}", "namespace": "{{ namespace }}", "env": "{{ env }}", "cluster_config": "{{ cluster_config }}",
 			"job_manifest": doc{
 				"apiVersion": "batch/v1", "kind": "Job",
 				"metadata": doc{"generateName": "{{ name }}-", "namespace": "{{ namespace }}"},
