@@ -177,6 +177,13 @@ func (s *Server) Force(run string, state Doc) {
 	s.enter(r, entered)
 }
 
+// Events is what POST /events has brought.
+func (s *Server) Events() []Doc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.events)
+}
+
 // Logs is what POST /logs/ has brought.
 func (s *Server) Logs() []Doc {
 	s.mu.Lock()

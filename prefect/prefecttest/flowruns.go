@@ -47,6 +47,9 @@ func (s *Server) enter(run, state Doc) {
 	s.states[id] = append(s.states[id], state)
 	run["state"], run["state_id"], run["state_type"], run["state_name"] = state, state["id"], state["type"], state["name"]
 	run["updated"], run["next_scheduled_start_time"] = s.time(), nil
+	if !slices.Contains([]any{"PENDING", "RUNNING", "CANCELLING", "PAUSED"}, state["type"]) {
+		delete(s.slots, id)
+	}
 	switch state["type"] {
 	case "SCHEDULED":
 		at := details(state)["scheduled_time"]
@@ -134,6 +137,30 @@ func (s *Server) patchRun(r *http.Request, body Doc) (int, any, *fault) {
 		}
 	}
 	over(run, body)
+	return http.StatusNoContent, nil, nil
+}
+
+func (s *Server) patchLabels(r *http.Request, body Doc) (int, any, *fault) {
+	run, f := s.run(r, "Flow run not found")
+	if f != nil {
+		return 0, nil, f
+	}
+	labels, _ := run["labels"].(Doc)
+	run["labels"] = over(over(Doc{}, labels), body)
+	return http.StatusNoContent, nil, nil
+}
+
+func (s *Server) createEvents(_ *http.Request, body Doc) (int, any, *fault) {
+	events, _ := body[""].([]any)
+	for i, one := range events {
+		event, _ := one.(Doc)
+		for _, key := range []string{"occurred", "event", "resource", "id"} {
+			if event[key] == nil && s.has("whole events") {
+				return 0, nil, invalid("missing", "Field required", "body", i, key)
+			}
+		}
+		s.events = append(s.events, event)
+	}
 	return http.StatusNoContent, nil, nil
 }
 

@@ -36,6 +36,8 @@ func (s *Server) routes() http.Handler {
 		"POST /api/flow_runs/{$}":                                      s.createRun,
 		"GET /api/flow_runs/{id}":                                      s.readRun,
 		"PATCH /api/flow_runs/{id}":                                    s.patchRun,
+		"PATCH /api/flow_runs/{id}/labels":                             s.patchLabels,
+		"POST /api/events":                                             s.createEvents,
 		"DELETE /api/flow_runs/{id}":                                   s.deleteRun,
 		"POST /api/flow_runs/filter":                                   s.filterRuns,
 		"POST /api/flow_runs/{id}/set_state":                           s.setState,

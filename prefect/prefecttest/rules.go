@@ -50,7 +50,7 @@ var orchestration = []rule{
 var checks = []string{
 	"API version", "reserved pool name", "unique pool name", "whole heartbeat interval", "heartbeat makes the pool ready",
 	"poll limit", "unknown queue", "pool pause", "pool limit", "queue priority", "queue pause", "queue limit", "scheduled_before",
-	"scheduled_after", "start time order", "unknown keys of a run", "unknown keys of a state",
+	"scheduled_after", "start time order", "unknown keys of a run", "unknown keys of a state", "whole events",
 }
 
 // Rules names every rule, for Without.
@@ -168,11 +168,12 @@ func deploymentLimit(s *Server, t *transition) {
 	}
 	held := 0
 	for _, run := range s.runs {
-		if run["deployment_id"] == d["id"] && slices.Contains(holds, run["state_type"]) {
+		if run["deployment_id"] == d["id"] && s.slots[run["id"].(string)] {
 			held++
 		}
 	}
 	if held < int(number(d["concurrency_limit"])) {
+		s.slots[t.run["id"].(string)] = true
 		return
 	}
 	instead := Doc{"type": "SCHEDULED", "name": "AwaitingConcurrencySlot", "state_details": Doc{"scheduled_time": stamp(s.now().Add(30 * time.Second))}}

@@ -46,7 +46,9 @@ type Server struct {
 	deploys   []Doc
 	runs      []Doc
 	states    map[string][]Doc // by flow run, oldest first
+	slots     map[string]bool  // runs that hold one of their deployment's slots
 	logs      []Doc
+	events    []Doc
 	variables []Doc
 	blocks    []Doc
 	workers   map[string]Doc
@@ -70,7 +72,7 @@ func CSRF() Option { return func(s *Server) { s.csrf = map[string]string{} } }
 // New starts a server that ends with the test.
 func New(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, now: time.Now, states: map[string][]Doc{}, workers: map[string]Doc{}}
+	s := &Server{tb: tb, now: time.Now, states: map[string][]Doc{}, slots: map[string]bool{}, workers: map[string]Doc{}}
 	for _, o := range opts {
 		o(s)
 	}

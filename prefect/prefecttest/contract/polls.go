@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +19,46 @@ func pollLimit(t *T) {
 	t.equal("queue name of a polled run", at(items[0], "flow_run", "work_queue_name"), nil)
 	answer = t.expect(404, "POST", "/work_pools/"+w.pool+"/get_scheduled_flow_runs", doc{"work_queue_names": []string{"nope"}})
 	t.equal("detail", at(answer, "detail"), "Work pool queue '"+w.pool+"/nope' not found.")
+}
+
+func pollMarks(t *T) {
+	w := t.world(nil)
+	w.poll(doc{"nonsense": 1})
+	queues, _ := t.expect(200, "POST", "/work_pools/"+w.pool+"/queues/filter", doc{}).([]any)
+	t.equal("queues", len(queues), 1)
+	t.equal("status of the queue", at(queues[0], "status"), "READY")
+	if at(queues[0], "last_polled") == nil {
+		t.failf("the queue was never polled")
+	}
+	t.equal("status of the pool", at(t.expect(200, "GET", "/work_pools/"+w.pool, nil), "status"), "NOT_READY")
+}
+
+func labelsAndEvents(t *T) {
+	w := t.world(nil)
+	run := w.run(-time.Minute)
+	t.expect(204, "PATCH", "/flow_runs/"+run+"/labels", doc{"a": "1"})
+	t.expect(204, "PATCH", "/flow_runs/"+run+"/labels", doc{"b": "2"})
+	labels, _ := at(t.expect(200, "GET", "/flow_runs/"+run, nil), "labels").(doc)
+	t.equal("merged labels", fmt.Sprintf("%v %v", labels["a"], labels["b"]), "1 2")
+	t.expect(404, "PATCH", "/flow_runs/"+uuid.NewString()+"/labels", doc{"a": "1"})
+	event := doc{"id": uuid.NewString(), "occurred": stamp(time.Now()), "event": "contract", "resource": doc{"prefect.resource.id": "contract.1"}}
+	t.expect(204, "POST", "/events", []doc{event})
+	delete(event, "resource")
+	t.expect(422, "POST", "/events", []doc{event})
+	t.expect(201, "POST", "/logs/", []doc{{"name": "n", "level": 20, "message": "m", "timestamp": stamp(time.Now()), "flow_run_id": uuid.NewString()}})
+}
+
+func unknownKeys(t *T) {
+	w := t.world(nil)
+	run := w.run(-time.Minute)
+	state := claim(nil)
+	state["state_details"] = doc{"nonsense": 1}
+	t.expect(201, "POST", "/flow_runs/"+run+"/set_state", doc{"state": state, "nonsense": 1})
+	answer := t.expect(422, "POST", "/flow_runs/"+run+"/set_state", doc{"state": doc{"type": "RUNNING", "nonsense": 1}})
+	details, _ := at(answer, "exception_detail").([]any)
+	t.equal("details", len(details), 1)
+	t.equal("type", at(details[0], "type"), "extra_forbidden")
+	t.equal("detail", at(t.expect(404, "GET", "/flows/"+uuid.NewString(), nil), "detail"), "Flow not found")
 }
 
 func pollBounds(t *T) {
@@ -104,6 +145,7 @@ func heartbeat(t *T) {
 	w := t.world(nil)
 	t.equal("status", at(t.expect(200, "GET", "/work_pools/"+w.pool, nil), "status"), "NOT_READY")
 	path := "/work_pools/" + w.pool + "/workers/heartbeat"
+	t.equal("detail", at(t.expect(404, "POST", "/work_pools/nopool/workers/heartbeat", doc{"name": "w"}), "detail"), `Work pool "nopool" not found.`)
 	t.expect(422, "POST", path, doc{"name": "w", "heartbeat_interval_seconds": 30.5})
 	t.expect(204, "POST", path, doc{"name": "w", "heartbeat_interval_seconds": 30})
 	t.equal("status", at(t.expect(200, "GET", "/work_pools/"+w.pool, nil), "status"), "READY")
