@@ -64,6 +64,9 @@ func (f *flight) takeOff(ctx context.Context) {
 	if err == nil {
 		err = otherCluster(job)
 	}
+	if err == nil {
+		err = job.Check()
+	}
 	var fault *render.Fault
 	if err != nil && !errors.As(err, &fault) {
 		f.end(Failed, "read what its Job refers to: %s", f.plain(err))

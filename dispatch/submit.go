@@ -18,10 +18,7 @@ func (f *flight) submit(ctx context.Context) {
 	if !f.putSecrets(ctx) {
 		return
 	}
-	manifest := f.job.Manifest(render.Identity{Name: f.name, Annotations: map[string]string{
-		annotationTransition: f.claim.id,
-		annotationCluster:    f.cluster,
-	}})
+	manifest := f.job.Manifest(f.named(f.job, f.claim.id))
 	for attempt := 0; ; attempt++ {
 		if f.claim.age(f.Now()) > f.Deadline {
 			f.outOfTime(ctx)

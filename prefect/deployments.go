@@ -11,6 +11,8 @@ import (
 type Deployment struct {
 	ID               string
 	Name             string
+	FlowID           string
+	WorkPoolName     string
 	ConcurrencyLimit *int            // nil: none
 	Raw              json.RawMessage // the whole document, as sent
 }
@@ -21,6 +23,8 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 	var fields struct {
 		ID     string `json:"id"`
 		Name   string `json:"name"`
+		FlowID string `json:"flow_id"`
+		Pool   string `json:"work_pool_name"`
 		Limit  *int   `json:"concurrency_limit"`
 		Global *struct {
 			Limit int `json:"limit"`
@@ -30,6 +34,7 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	d.ID, d.Name, d.ConcurrencyLimit = fields.ID, fields.Name, fields.Limit
+	d.FlowID, d.WorkPoolName = fields.FlowID, fields.Pool
 	if fields.Global != nil {
 		d.ConcurrencyLimit = &fields.Global.Limit
 	}
@@ -39,6 +44,11 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 // Deployment reads one deployment.
 func (c *Client) Deployment(ctx context.Context, id string) (*Deployment, error) {
 	return do[*Deployment](ctx, c, call{op: "read deployment " + id, method: http.MethodGet, path: "/deployments/" + seg(id)})
+}
+
+// DeploymentByName reads the deployment of a flow.
+func (c *Client) DeploymentByName(ctx context.Context, flow, name string) (*Deployment, error) {
+	return do[*Deployment](ctx, c, call{op: "read deployment " + flow + "/" + name, method: http.MethodGet, path: "/deployments/name/" + seg(flow) + "/" + seg(name)})
 }
 
 // Deployments reads many by id. Those that do not exist are left out.

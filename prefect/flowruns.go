@@ -20,6 +20,7 @@ type FlowRun struct {
 	State                  *State          `json:"state"` // nil in a poll's answer
 	NextScheduledStartTime *time.Time      `json:"next_scheduled_start_time"`
 	ExpectedStartTime      *time.Time      `json:"expected_start_time"`
+	WorkPoolName           string          `json:"work_pool_name"`
 	WorkQueueID            string          `json:"work_queue_id"`
 	InfrastructurePID      string          `json:"infrastructure_pid"`
 	RunCount               int             `json:"run_count"`

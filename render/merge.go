@@ -25,6 +25,14 @@ func jobVariables(deployment, flowRun *object) (*object, error) {
 	return merged, nil
 }
 
+// mixedEnv tells whether a list is to be laid over a mapping.
+func mixedEnv(deployment, flowRun *object) bool {
+	base, _ := deployment.get("env")
+	extra, _ := flowRun.get("env")
+	list, isList := extra.([]any)
+	return isObject(base) && isList && len(list) > 0
+}
+
 // pythonUpdate is dict.update with whatever it is given: a mapping, or a
 // sequence of pairs, and a mapping of two keys is such a pair.
 func pythonUpdate(into *object, from any) error {

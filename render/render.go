@@ -46,6 +46,7 @@ type Template struct {
 	poolName, poolID    string
 	config              *object // job_configuration
 	defaults            *object // of the variables
+	declared            []string
 	settingsEnvironment *object
 }
 
@@ -118,6 +119,7 @@ func (t *Template) readDefaults(properties *object) error {
 		if !ok {
 			return templateFault("base_job_template/variables/properties/"+name, "must be an object, not %s", typeName(properties.vals[name]))
 		}
+		t.declared = append(t.declared, name)
 		if value, ok := attributes.get("default"); ok && (value != nil || t.rules.nullDefaults) {
 			t.defaults.set(name, value)
 		}
@@ -131,37 +133,52 @@ func templateFault(path, format string, args ...any) *Fault {
 
 // Render makes the Job of a run. Errors: *Missing, *Fault.
 func (t *Template) Render(run Run, docs Documents) (*Job, error) {
+	j, filled, err := t.fill(run, docs)
+	if err != nil {
+		return nil, err
+	}
+	return j.finish(filled)
+}
+
+// fill puts the values of all variables into the job configuration.
+func (t *Template) fill(run Run, docs Documents) (*job, any, error) {
 	j := &job{rules: t.rules, Template: t, suffix: run.Suffix}
 	var err error
 	if j.run, err = document("flow_run", run.FlowRun); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if j.deployment, err = document("deployment", run.Deployment); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if j.flow, err = document("flow", run.Flow); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if j.deployment == nil && t.rules.needDeployment {
-		return nil, &Fault{At: "deployment", Kind: "HTTPStatusError", Path: "flow_run/deployment_id", Message: "Prefect 2 runs no flow run without a deployment"}
+		return nil, nil, &Fault{At: "deployment", Kind: "HTTPStatusError", Path: "flow_run/deployment_id", Message: "Prefect 2 runs no flow run without a deployment"}
 	}
 	for _, o := range []*object{j.run, j.deployment, j.flow} {
 		canonicalIDs(o)
 	}
 	overrides, err := jobVariables(variablesIn(j.deployment), variablesIn(j.run))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	template, values, err := t.merge(overrides)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	filled := apply(template, values, t.environ)
+	if mixedEnv(variablesIn(j.deployment), variablesIn(j.run)) {
+		j.warn("the flow run's job variable env is a list and the deployment's a mapping: the worker takes each item for a pair, and its variables are lost; write both as mappings")
+	}
 	resolver := references{rules: t.rules, docs: docs}
-	if filled, err = resolver.resolve(filled); err != nil {
-		return nil, err
-	}
-	if j.config, err = t.newConfig(filled); err != nil {
+	filled, err := resolver.resolve(apply(template, values, t.environ))
+	return j, filled, err
+}
+
+// finish makes the Job from the filled configuration.
+func (j *job) finish(filled any) (*Job, error) {
+	var err error
+	if j.config, err = j.newConfig(filled); err != nil {
 		return nil, err
 	}
 	if err := j.prepare(); err != nil {

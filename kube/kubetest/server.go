@@ -205,6 +205,9 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) (int, Doc) {
 	if _, there := s.objects[key]; there {
 		return 409, status(409, "AlreadyExists", fmt.Sprintf("%s %q already exists", resource, name), Doc{"name": name, "kind": resource})
 	}
+	if r.URL.Query().Get("dryRun") == "All" {
+		return 201, object
+	}
 	s.created++
 	metadata["uid"] = fmt.Sprintf("00000000-0000-4000-8000-%012d", s.created)
 	s.objects[key] = object

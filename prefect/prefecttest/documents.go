@@ -66,6 +66,16 @@ func (s *Server) readDeployment(r *http.Request, _ Doc) (int, any, *fault) {
 	return read(s.deploys, "id", r.PathValue("id"), "Deployment not found")
 }
 
+func (s *Server) readDeploymentByName(r *http.Request, _ Doc) (int, any, *fault) {
+	for _, d := range s.deploys {
+		flow := find(s.flows, "id", d["flow_id"])
+		if d["name"] == r.PathValue("name") && flow["name"] == r.PathValue("flow") {
+			return http.StatusOK, d, nil
+		}
+	}
+	return 0, nil, missing("Deployment not found")
+}
+
 func (s *Server) deleteDeployment(r *http.Request, _ Doc) (int, any, *fault) {
 	before := len(s.deploys)
 	s.deploys = slices.DeleteFunc(s.deploys, func(d Doc) bool { return d["id"] == r.PathValue("id") })

@@ -29,6 +29,7 @@ func (s *Server) routes() http.Handler {
 		"GET /api/flows/{id}":                                          s.readFlow,
 		"POST /api/flows/filter":                                       s.filterFlows,
 		"POST /api/deployments/{$}":                                    s.createDeployment,
+		"GET /api/deployments/name/{flow}/{name}":                      s.readDeploymentByName,
 		"GET /api/deployments/{id}":                                    s.readDeployment,
 		"DELETE /api/deployments/{id}":                                 s.deleteDeployment,
 		"POST /api/deployments/filter":                                 s.filterDeployments,

@@ -55,6 +55,16 @@ func Run(t *testing.T, client *kube.Client, namespace string) {
 		_, err := client.Job(t.Context(), namespace, "contract-none")
 		wantKind(t, err, kube.NotFound)
 	})
+	t.Run("a dry run stores nothing", func(t *testing.T) {
+		stored, warnings, err := client.TryJob(t.Context(), namespace, Manifest(namespace, "contract-d", "i"))
+		if err != nil || !strings.Contains(string(stored), `"contract-d"`) || strings.Contains(string(stored), "completions") && len(warnings) == 0 {
+			t.Errorf("a try was answered %s, %q, %v", stored, warnings, err)
+		}
+		_, err = client.Job(t.Context(), namespace, "contract-d")
+		wantKind(t, err, kube.NotFound)
+		_, _, err = client.TryJob(t.Context(), namespace, Manifest(namespace, "contract-d", ""))
+		wantKind(t, err, kube.Refused)
+	})
 	t.Run("an empty image", func(t *testing.T) {
 		_, _, err := client.CreateJob(t.Context(), namespace, "contract-b", Manifest(namespace, "contract-b", ""))
 		wantKind(t, err, kube.Refused)

@@ -158,6 +158,8 @@ func errorShapes(t *T) {
 	t.equal("detail", at(t.expect(404, "GET", "/flow_runs/"+none, nil), "detail"), "Flow run not found")
 	t.equal("message", at(t.expect(404, "POST", "/flow_runs/"+none+"/set_state", doc{"state": claim(nil)}), "exception_message"), "Flow run with id "+none+" not found")
 	t.equal("detail", at(t.expect(404, "GET", "/flow_runs/no-uuid", nil), "detail"), "Not Found")
+	t.equal("detail", at(t.expect(404, "GET", "/deployments/name/"+w.pool+"/none", nil), "detail"), "Deployment not found")
+	t.equal("id", at(t.expect(200, "GET", "/deployments/name/"+w.pool+"/d", nil), "id"), w.deployment)
 	t.equal("detail", at(t.expect(404, "GET", "/deployments/"+none, nil), "detail"), "Deployment not found")
 	t.equal("detail", at(t.expect(404, "GET", "/variables/name/none", nil), "detail"), "Variable not found.")
 	t.equal("detail", at(t.expect(404, "GET", "/block_documents/"+none, nil), "detail"), "Block document not found")

@@ -1,0 +1,118 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Difference is one value that two Jobs do not share. A missing one is "".
+type Difference struct {
+	Path string // JSON pointer
+	Want string // JSON
+	Have string // JSON
+}
+
+// serverOwned are the fields that the cluster writes, by pointer; a trailing *
+// stands for all keys that begin so.
+var serverOwned = []string{
+	"/status",
+	"/metadata/uid", "/metadata/resourceVersion", "/metadata/creationTimestamp", "/metadata/generation", "/metadata/managedFields",
+	"/metadata/finalizers", "/metadata/deletionTimestamp", "/metadata/deletionGracePeriodSeconds",
+	"/spec/selector",
+	"/spec/template/metadata/creationTimestamp",
+	"/metadata/labels/controller-uid", "/metadata/labels/job-name", "/metadata/labels/batch.kubernetes.io*",
+	"/spec/template/metadata/labels/controller-uid", "/spec/template/metadata/labels/job-name", "/spec/template/metadata/labels/batch.kubernetes.io*",
+	"/metadata/annotations/batch.kubernetes.io*",
+	// What Slipway adds and the Python worker does not.
+	"/metadata/name", "/metadata/annotations/slipway*",
+}
+
+// Differences compares a Job as the API server would store it (see TryJob) with
+// one that it has stored, but for what the cluster writes itself.
+func Differences(want, have []byte) ([]Difference, error) {
+	var a, b any
+	if err := json.Unmarshal(want, &a); err != nil {
+		return nil, fmt.Errorf("read the rendered Job: %w", err)
+	}
+	if err := json.Unmarshal(have, &b); err != nil {
+		return nil, fmt.Errorf("read the Job in the cluster: %w", err)
+	}
+	d := &differences{}
+	d.values("", a, b)
+	return d.found, nil
+}
+
+type differences struct{ found []Difference }
+
+func ownedByServer(path string) bool {
+	return slices.ContainsFunc(serverOwned, func(owned string) bool {
+		begin, open := strings.CutSuffix(owned, "*")
+		return path == owned || open && strings.HasPrefix(path, begin)
+	})
+}
+
+func (d *differences) values(path string, want, have any) {
+	if ownedByServer(path) || empty(want) && empty(have) {
+		return
+	}
+	a, ok1 := want.(map[string]any)
+	b, ok2 := have.(map[string]any)
+	if (ok1 || want == nil) && (ok2 || have == nil) && (ok1 || ok2) {
+		keys := map[string]bool{}
+		for key := range a {
+			keys[key] = true
+		}
+		for key := range b {
+			keys[key] = true
+		}
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			d.values(path+"/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(key), a[key], b[key])
+		}
+		return
+	}
+	x, ok1 := want.([]any)
+	y, ok2 := have.([]any)
+	if ok1 && ok2 {
+		for i := range max(len(x), len(y)) {
+			d.values(fmt.Sprintf("%s/%d", path, i), at(x, i), at(y, i))
+		}
+		return
+	}
+	if w, h := text(want), text(have); w != h {
+		d.found = append(d.found, Difference{Path: path, Want: w, Have: h})
+	}
+}
+
+func at(list []any, i int) any {
+	if i < len(list) {
+		return list[i]
+	}
+	return nil
+}
+
+// empty: the API server does not tell an absent mapping or list from an empty one.
+func empty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	}
+	return false
+}
+
+func text(v any) string {
+	if v == nil {
+		return ""
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // it was JSON a moment ago
+	}
+	return string(data)
+}

@@ -1,0 +1,49 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+
+	batchv1 "k8s.io/api/batch/v1"
+	kjson "sigs.k8s.io/json"
+)
+
+// TryJob asks the API server to take a Job in a dry run, and returns the Job as it
+// would be stored, with defaults and without unknown fields, and the warnings.
+func (c *Client) TryJob(ctx context.Context, namespace string, manifest []byte) ([]byte, []string, error) {
+	var job batchv1.Job
+	req := c.batch.Post().Namespace(namespace).Resource("jobs").Param("dryRun", "All").
+		SetHeader("Content-Type", "application/json").Body(manifest)
+	warned, err := c.do(ctx, "try to create a Job in namespace "+namespace, req, &job)
+	if err != nil {
+		return nil, warned, err
+	}
+	stored, err := json.Marshal(&job)
+	return stored, warned, err
+}
+
+// JobJSON reads a whole Job.
+func (c *Client) JobJSON(ctx context.Context, namespace, name string) ([]byte, error) {
+	var job batchv1.Job
+	req := c.batch.Get().Namespace(namespace).Resource("jobs").Name(name)
+	if _, err := c.do(ctx, "get Job "+namespace+"/"+name, req, &job); err != nil {
+		return nil, err
+	}
+	return json.Marshal(&job)
+}
+
+// UnknownFields lists what the API server would prune or refuse of a Job's
+// manifest (JSON), by the schema of this client's version: fields that it does
+// not know or that are there twice, and then a type that does not fit, if any.
+func UnknownFields(manifest []byte) []string {
+	var job batchv1.Job
+	strict, err := kjson.UnmarshalStrict(manifest, &job)
+	var found []string
+	for _, e := range strict {
+		found = append(found, e.Error())
+	}
+	if err != nil {
+		found = append(found, err.Error())
+	}
+	return found
+}
