@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
-.PHONY: build unit test e2e lint bench demo clean
+.PHONY: build unit fuzz e2e test lint bench demo clean
 
 build: ## bin/slipway
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
@@ -14,10 +14,13 @@ unit: ## the product's tests: no server is started but in-process ones
 	go vet ./...
 	go test -race -shuffle=on ./...
 
+fuzz: ## properties of the renderer, 30 seconds
+	for f in FuzzRender FuzzNames FuzzCommand; do go test ./render -run XXX -fuzz "^$$f$$" -fuzztime 10s || exit 1; done
+
 e2e: ## end to end: a real control plane and real Prefect servers, on loopback
 	cd e2e && go vet ./... && go test -count=1 -timeout 25m -shuffle=on -p 1 -v ./...
 
-test: unit e2e ## everything
+test: unit fuzz e2e ## everything
 
 lint:
 	go run $(LINT) run ./...

@@ -11,6 +11,7 @@ import (
 // config is the filled job configuration, its fields checked and of their type.
 type config struct {
 	command, name string // "": none
+	nameValue     any    // what a whole placeholder put into name; nil: nothing
 	namespace     string
 	env           any     // *object of text or nil, or a list of Kubernetes variables
 	labels        *object // of text

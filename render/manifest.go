@@ -116,7 +116,10 @@ type patchOp struct {
 	gone  bool
 }
 
-type differ struct{ ops []patchOp }
+type differ struct {
+	ops   []patchOp
+	added []int // places of the additions, which are few
+}
 
 // followsRemoval: an addition right after a removal at the same place replaces.
 func (d *differ) followsRemoval(i int) bool {
@@ -128,10 +131,25 @@ func (d *differ) followsRemoval(i int) bool {
 	return false
 }
 
-// take finds the latest living operation of a kind with the same value and type.
-func (d *differ) take(kind int, value any) int {
+// takeRemoved finds the latest living removal of the same value and type.
+func (d *differ) takeRemoved(value any) int {
+	want := canonical(value)
 	for i, op := range slices.Backward(d.ops) {
-		if op.kind == kind && !op.gone && canonical(op.value) == canonical(value) {
+		if op.kind == opRemove && !op.gone && canonical(op.value) == want {
+			return i
+		}
+	}
+	return -1
+}
+
+// takeAdded finds the latest living addition of the same value and type.
+func (d *differ) takeAdded(value any) int {
+	if len(d.added) == 0 {
+		return -1
+	}
+	want := canonical(value)
+	for _, i := range slices.Backward(d.added) {
+		if op := d.ops[i]; !op.gone && canonical(op.value) == want {
 			return i
 		}
 	}
@@ -161,18 +179,19 @@ func sortedCopy(value any) any {
 }
 
 func (d *differ) add(path string, value any) {
-	if i := d.take(opRemove, value); i >= 0 {
+	if i := d.takeRemoved(value); i >= 0 {
 		d.ops[i].gone = true
 		if d.ops[i].path != path {
 			d.ops = append(d.ops, patchOp{kind: opMove, path: path})
 		}
 		return
 	}
+	d.added = append(d.added, len(d.ops))
 	d.ops = append(d.ops, patchOp{kind: opAdd, path: path, value: value})
 }
 
 func (d *differ) remove(path string, value any) {
-	if i := d.take(opAdd, value); i >= 0 {
+	if i := d.takeAdded(value); i >= 0 {
 		d.ops[i].gone = true
 		if d.ops[i].path != path {
 			d.ops = append(d.ops, patchOp{kind: opMove, path: d.ops[i].path})

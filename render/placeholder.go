@@ -101,6 +101,7 @@ func applyText(text string, values *object, environ map[string]string) any {
 		}
 		return notSet{}
 	}
+	replacements := make([]replacement, 0, len(found))
 	for _, p := range found {
 		switch p.kind {
 		case standard:
@@ -108,12 +109,12 @@ func applyText(text string, values *object, environ map[string]string) any {
 			if !ok {
 				v = ""
 			}
-			text = strings.ReplaceAll(text, p.text, str(v))
+			replacements = append(replacements, replacement{p.text, str(v)})
 		case environment:
-			text = strings.ReplaceAll(text, p.text, environ[strings.TrimLeft(p.name, "$")])
+			replacements = append(replacements, replacement{p.text, environ[strings.TrimLeft(p.name, "$")]})
 		}
 	}
-	return text
+	return replaceAll(text, replacements)
 }
 
 // lookup follows a path such as a.b[0].c. Each part is tried as an index first,

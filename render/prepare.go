@@ -77,7 +77,7 @@ func (j *job) nameAndCommand() error {
 		case !truthy(name):
 			c.name = ""
 		default:
-			c.name = str(name)
+			c.name, c.nameValue = str(name), name
 		}
 	}
 	if c.name == "" {
@@ -188,6 +188,10 @@ func (j *job) generateName() error {
 	}
 	if truthy(value) && value != "-" && value != "None-" && !holdsPlaceholder(value) {
 		return nil
+	}
+	if _, ok := j.config.nameValue.(string); j.config.nameValue != nil && !ok {
+		return &Fault{At: "prepare", Kind: "TypeError", Path: "job_configuration/name",
+			Message: "must come to a string, not " + typeName(j.config.nameValue) + ": name one of its values"}
 	}
 	j.metadata().set("generateName", orText(slugName(j.config.name), "prefect-job")+"-")
 	return nil

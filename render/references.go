@@ -31,6 +31,9 @@ func (m *Missing) any() bool {
 }
 
 func note(list *[]string, name string) {
+	if len(*list) >= maxReferences {
+		panic(tooLarge{fmt.Sprintf("the Job refers to more than %d blocks or variables", maxReferences)})
+	}
 	if !slices.Contains(*list, name) {
 		*list = append(*list, name)
 	}
@@ -157,7 +160,7 @@ func (r *references) blockText(text string, at path) (any, error) {
 		return nil, &Fault{At: "blocks", Kind: "ValueError", Path: at.String(),
 			Message: fmt.Sprintf("%q: Prefect 2 allows one block placeholder in a text and nothing around it", text)}
 	}
-	result := text
+	var replacements []replacement
 	for _, p := range found {
 		if p.kind != block {
 			continue
@@ -171,9 +174,9 @@ func (r *references) blockText(text string, at path) (any, error) {
 			return nil, &Fault{At: "blocks", Kind: "ValueError", Path: at.String(),
 				Message: fmt.Sprintf("%s is %s, which cannot stand inside a text: name one of its values", p.text, typeName(value))}
 		}
-		result = strings.ReplaceAll(result, p.text, str(value))
+		replacements = append(replacements, replacement{p.text, str(value)})
 	}
-	return result, nil
+	return replaceAll(text, replacements), nil
 }
 
 // blockValue resolves prefect.blocks.<type-slug>.<document-name>[.<path>].
@@ -226,6 +229,7 @@ func (r *references) variableText(text string, at path) (any, error) {
 		return text, nil
 	}
 	whole := len(found) == 1 && found[0].text == text
+	var replacements []replacement
 	for _, p := range found {
 		if p.kind != variable {
 			continue
@@ -237,9 +241,9 @@ func (r *references) variableText(text string, at path) (any, error) {
 		if whole {
 			return value, nil
 		}
-		text = strings.ReplaceAll(text, p.text, str(value))
+		replacements = append(replacements, replacement{p.text, str(value)})
 	}
-	return text, nil
+	return replaceAll(text, replacements), nil
 }
 
 // variableValue is "" for a variable that does not exist.

@@ -141,9 +141,9 @@ func (t *Template) Render(run Run, docs Documents) (*Job, error) {
 }
 
 // fill puts the values of all variables into the job configuration.
-func (t *Template) fill(run Run, docs Documents) (*job, any, error) {
+func (t *Template) fill(run Run, docs Documents) (_ *job, _ any, err error) {
+	defer bounded(&err)
 	j := &job{rules: t.rules, Template: t, suffix: run.Suffix}
-	var err error
 	if j.run, err = document("flow_run", run.FlowRun); err != nil {
 		return nil, nil, err
 	}
@@ -176,8 +176,8 @@ func (t *Template) fill(run Run, docs Documents) (*job, any, error) {
 }
 
 // finish makes the Job from the filled configuration.
-func (j *job) finish(filled any) (*Job, error) {
-	var err error
+func (j *job) finish(filled any) (_ *Job, err error) {
+	defer bounded(&err)
 	if j.config, err = j.newConfig(filled); err != nil {
 		return nil, err
 	}
@@ -187,6 +187,7 @@ func (j *job) finish(filled any) (*Job, error) {
 	if err := j.hideSecrets(); err != nil {
 		return nil, err
 	}
+	checkSize(j.config.manifest)
 	return j.done(), nil
 }
 

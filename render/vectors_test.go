@@ -145,3 +145,35 @@ func TestEnvMergeVectors(t *testing.T) {
 
 // pairsOf is a mapping as the vectors write it.
 func pairsOf(o *object) []any { return variablesOf(o) }
+
+// TestJobNameVectors: generateName follows from the template, the configuration's
+// name, and the flow run's.
+func TestJobNameVectors(t *testing.T) {
+	eachVector(t, "job-names.jsonl", func(line *object, as Version) (any, error) {
+		manifest := object1("apiVersion", "batch/v1", "kind", "Job", "spec", object1("template", object1("spec", object1(
+			"restartPolicy", "Never", "completions", number("1"), "parallelism", number("1"), "containers", []any{object1("name", "prefect-job")}))))
+		pool := object1("name", "p", "id", "i", "base_job_template", object1("variables", newObject(), "job_configuration", object1("job_manifest", manifest)))
+		version := map[Version]string{V3: "3.8.8", V2: "2.20.25"}[as]
+		template, err := Parse(marshal(pool), Options{As: as, PrefectVersion: version, PythonVersion: "3.11", WorkerName: "w"})
+		if err != nil {
+			return nil, err
+		}
+		run := Run{FlowRun: marshal(line.vals["flow_run"]), Flow: marshal(line.vals["flow"]), Deployment: []byte(`{"id":"d","name":"d","job_variables":{}}`)}
+		j, filled, err := template.fill(run, Documents{})
+		if err != nil {
+			return nil, err
+		}
+		// The vectors begin after the templates were filled.
+		if name, ok := line.get("name"); ok {
+			filled.(*object).set("name", name)
+		}
+		if name, ok := line.get("generateName"); ok {
+			filled.(*object).vals["job_manifest"].(*object).set("metadata", object1("generateName", name))
+		}
+		job, err := j.finish(filled)
+		if err != nil {
+			return nil, err
+		}
+		return object1("generateName", job.manifest.vals["metadata"].(*object).vals["generateName"], "name", job.config.name), nil
+	})
+}
