@@ -147,6 +147,9 @@ func (j *job) environmentIntoManifest() error {
 		case !ok:
 			return prepareFault(fmt.Sprintf("spec/template/spec/containers/0/env/%d", i), "must be an object with name and value or valueFrom, not %s", typeName(item))
 		}
+		if isList(variable.vals["name"]) || isObject(variable.vals["name"]) {
+			return unhashable(fmt.Sprintf("job_manifest/spec/template/spec/containers/0/env/%d", i), variable.vals["name"])
+		}
 		if name, ok := variable.vals["name"].(string); !ok || !names[name] {
 			all = append(all, item)
 		}
@@ -162,9 +165,17 @@ func variableNames(list []any) (map[string]bool, error) {
 		if !ok {
 			return nil, &Fault{At: "prepare", Kind: "KeyError", Path: fmt.Sprintf("job_configuration/env/%d", i), Message: "has no name"}
 		}
+		if isList(name) || isObject(name) {
+			return nil, unhashable(fmt.Sprintf("env/%d", i), name)
+		}
 		if text, ok := name.(string); ok {
 			names[text] = true
 		}
 	}
 	return names, nil
+}
+
+// unhashable: the worker keeps the names of variables in a set.
+func unhashable(at string, name any) *Fault {
+	return &Fault{At: "prepare", Kind: "TypeError", Path: "job_configuration/" + at + "/name", Message: "must be a string, not " + typeName(name)}
 }
