@@ -159,6 +159,9 @@ func (t *Template) fill(run Run, docs Documents) (_ *job, _ any, err error) {
 	for _, o := range []*object{j.run, j.deployment, j.flow} {
 		canonicalIDs(o)
 	}
+	if err := j.belongTogether(); err != nil {
+		return nil, nil, err
+	}
 	overrides, err := jobVariables(variablesIn(j.deployment), variablesIn(j.run))
 	if err != nil {
 		return nil, nil, err
@@ -205,6 +208,25 @@ func document(name string, raw json.RawMessage) (*object, error) {
 		return nil, &Fault{At: name, Kind: "ValueError", Path: name, Message: "must be an object, not " + typeName(value)}
 	}
 	return o, nil
+}
+
+// belongTogether refuses a deployment or a flow that is not the run's, which the
+// worker would not find by the ids in the run, and one that it cannot read.
+func (j *job) belongTogether() error {
+	for _, one := range []struct {
+		name string
+		of   *object
+	}{{"deployment", j.deployment}, {"flow", j.flow}} {
+		want, have := textOf(j.run, one.name+"_id"), textOf(one.of, "id")
+		if want != "" && have != "" && want != have {
+			return &Fault{At: one.name, Kind: "ObjectNotFound", Path: "flow_run/" + one.name + "_id",
+				Message: fmt.Sprintf("is %s, and the %s given is %s", want, one.name, have)}
+		}
+	}
+	if value, ok := j.deployment.get("job_variables"); ok && !isObject(value) {
+		return &Fault{At: "deployment", Kind: "ValidationError", Path: "deployment/job_variables", Message: "must be an object, not " + typeName(value)}
+	}
+	return nil
 }
 
 // canonicalIDs spells a document's ids as Python does after parsing them.

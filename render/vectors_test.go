@@ -158,7 +158,7 @@ func TestJobNameVectors(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		run := Run{FlowRun: marshal(line.vals["flow_run"]), Flow: marshal(line.vals["flow"]), Deployment: []byte(`{"id":"d","name":"d","job_variables":{}}`)}
+		run := Run{FlowRun: marshal(line.vals["flow_run"]), Flow: marshal(line.vals["flow"]), Deployment: []byte(`{"name":"d","job_variables":{}}`)}
 		j, filled, err := template.fill(run, Documents{})
 		if err != nil {
 			return nil, err

@@ -268,3 +268,25 @@ func TestQuota(t *testing.T) {
 	completed(t, ids, 90*time.Second)
 	once(t, "quota-", ids)
 }
+
+// TestRenderedJob: what `slipway render` shows of a run is the Job that it got.
+func TestRenderedJob(t *testing.T) {
+	ids := runs(t, pool(t, "shown", map[string]any{"env": map[string]string{"A": "1"}}), 1, time.Now())
+	if r := dispatch(t, 0, "--work-pool", "shown"); r.Submitted != 1 {
+		t.Fatalf("%+v", r)
+	}
+	completed(t, ids, time.Minute)
+	result, err := w.Slipway(t.Context(), "render", "--flow-run", ids[0], "--diff", "--server-dry-run")
+	if err != nil || result.Code != 0 {
+		t.Fatalf("slipway ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
+	}
+	for _, want := range []string{"diff: none", `server: warning: unknown field "spec.template.spec.completions"`, "server: would take the Job in namespace dev"} {
+		if !strings.Contains(result.Stdout, want) {
+			t.Errorf("no %q in:\n%s", want, result.Stdout)
+		}
+	}
+	result, err = w.SlipwayWith(t.Context(), []string{"SLIPWAY_WORKER_NAME=other"}, "render", "--flow-run", ids[0], "--diff")
+	if err != nil || result.Code != 3 || !strings.Contains(result.Stdout, "diff: /spec/template/spec/containers/0/env/") {
+		t.Errorf("another worker's name makes no difference: %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
+	}
+}
