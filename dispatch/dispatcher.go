@@ -28,6 +28,11 @@ type Options struct {
 	Cluster     string         // names the cluster in claims; "": the UID of the namespace kube-system
 	RenderAs    render.Version // "": follows the server's version
 
+	OrphanGrace        time.Duration // how old a claim without a Job must be before a sweep makes the Job; the same everywhere
+	ForeignOrphanGrace time.Duration // and before it gives a foreign one back; 0: never
+	SettleGrace        time.Duration // for an engine to report after its Job ended, and for leftovers
+	Namespaces         []string      // where Jobs are, if those of all namespaces cannot be listed
+
 	Namespace string            // for Jobs, where neither template nor job variables name one
 	Environ   map[string]string // of the process, for the renderer
 	Secrets   []string          // values that no message may hold
@@ -75,6 +80,14 @@ func (d *Dispatcher) Dispatch(ctx context.Context, req Request) ([]Report, error
 		if err != nil {
 			p.report.Error = err.Error()
 			errs = append(errs, err)
+		}
+		if err == nil && req.Sweep && ctx.Err() == nil {
+			s := newSweep(p, false)
+			if err := s.look(ctx); err != nil {
+				s.report.Error = p.plain(err)
+				errs = append(errs, err)
+			}
+			p.report.Sweep = &s.report
 		}
 		reports = append(reports, p.close(ctx))
 	}

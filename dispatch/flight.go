@@ -21,6 +21,7 @@ type flight struct {
 	claim  claim
 	job    *render.Job
 	name   string // of the Job
+	swept  bool   // by a sweep: its owner may have tried before
 	unsure bool   // an attempt to create the Job may have had its effect
 	line   RunReport
 }

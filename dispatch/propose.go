@@ -141,12 +141,21 @@ func claimable(state string) bool {
 	return state == "SCHEDULED" || state == "COMPLETED" || state == "FAILED" || state == "CRASHED"
 }
 
+// unclaimMargin is the time that giving back takes at most, clocks considered.
+const unclaimMargin = 5 * time.Second
+
 // backOff is the least time until a run whose claim was given back is due again.
 const backOff = 30 * time.Second
 
 // unclaim gives the run back to the pool. Only the owner does so, and only when
 // it is certain that no Job was made: a late one would run beside the next claim's.
 func (f *flight) unclaim(ctx context.Context, why string, wait time.Duration) {
+	// From its grace on a sweep makes the Job of this claim: then to give it back
+	// would be to let two Jobs run.
+	if f.OrphanGrace-f.claim.age(f.Now()) < unclaimMargin {
+		f.end(Unknown, "%s; it stays PENDING, and a sweep tries again", why)
+		return
+	}
 	if !f.stillHeld(ctx) {
 		return
 	}
@@ -156,7 +165,7 @@ func (f *flight) unclaim(ctx context.Context, why string, wait time.Duration) {
 	}
 	// No transition id: the claim's own would be taken for a repeat.
 	f.settle(ctx, Unclaimed, why, state("SCHEDULED", "AwaitingRetry", f.redact(why), map[string]any{
-		"scheduled_time": again.UTC().Format(time.RFC3339Nano),
+		"scheduled_time": stampOf(again),
 	}))
 }
 

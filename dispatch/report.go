@@ -30,25 +30,27 @@ type Request struct {
 	WorkQueues []string      // names; none means every queue of the pool
 	FlowRunIDs []string      // only these runs, if the poll returns them; none means every run
 	LookAhead  time.Duration // claim runs due within this time; 0 means due now
+	Sweep      bool          // repair afterwards what others left behind
 	Limit      int           // the most runs submitted per pool; 0 means no limit
 }
 
 // Report is the result of one pass over one work pool.
 type Report struct {
-	Pool         string      `json:"pool"`
-	Found        int         `json:"found"` // runs that the poll returned
-	Submitted    int         `json:"submitted"`
-	Duplicate    int         `json:"duplicate"`
-	Skipped      int         `json:"skipped"`
-	Refused      int         `json:"refused"`
-	Unclaimed    int         `json:"unclaimed"`
-	Unknown      int         `json:"unknown"`
-	Failed       int         `json:"failed"`
-	Milliseconds int64       `json:"milliseconds"`
-	Paused       bool        `json:"paused,omitempty"`
-	Warnings     []string    `json:"warnings,omitempty"` // about the pool as a whole
-	Error        string      `json:"error,omitempty"`    // why the pass ended early
-	Runs         []RunReport `json:"runs"`
+	Pool         string       `json:"pool"`
+	Found        int          `json:"found"` // runs that the poll returned
+	Submitted    int          `json:"submitted"`
+	Duplicate    int          `json:"duplicate"`
+	Skipped      int          `json:"skipped"`
+	Refused      int          `json:"refused"`
+	Unclaimed    int          `json:"unclaimed"`
+	Unknown      int          `json:"unknown"`
+	Failed       int          `json:"failed"`
+	Milliseconds int64        `json:"milliseconds"`
+	Paused       bool         `json:"paused,omitempty"`
+	Warnings     []string     `json:"warnings,omitempty"` // about the pool as a whole
+	Error        string       `json:"error,omitempty"`    // why the pass ended early
+	Runs         []RunReport  `json:"runs"`
+	Sweep        *SweepReport `json:"sweep,omitempty"`
 }
 
 // RunReport is one line of a Report.

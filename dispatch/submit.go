@@ -86,6 +86,10 @@ func (f *flight) giveUp(ctx context.Context, attempt int, err error) bool {
 		return true
 	case kube.NotDone:
 		quota := e.Status == http.StatusForbidden
+		if f.swept {
+			f.end(Unknown, "%s; the next sweep tries again", f.plain(err))
+			return true
+		}
 		if f.unsure || !quota && attempt+1 < patience {
 			return false
 		}
@@ -118,7 +122,7 @@ func (f *flight) shutDoor(e *kube.Error, quota bool) {
 
 // outOfTime: past the deadline another process may take over, so this one stops.
 func (f *flight) outOfTime(ctx context.Context) {
-	if f.unsure {
+	if f.unsure || f.swept {
 		f.end(Unknown, "whether its Job exists could not be learned within %s (SLIPWAY_DEADLINE); a later pass settles it", f.Deadline)
 		return
 	}

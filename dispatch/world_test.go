@@ -68,7 +68,7 @@ func (w *world) dispatcher() *dispatch.Dispatcher {
 	}
 	o := dispatch.Options{
 		Prefect: server, Kube: cluster, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 8, Deadline: 45 * time.Second, Namespace: "default", Sleep: noSleep,
+		WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 8, Deadline: 45 * time.Second, OrphanGrace: time.Minute, SettleGrace: 30 * time.Second, Namespace: "default", Sleep: noSleep,
 	}
 	if w.change != nil {
 		w.change(&o)

@@ -63,6 +63,29 @@ func (s *Server) dispatch(c echo.Context, in dispatchRequest) (dispatchAnswer, e
 	return dispatchAnswer{reports}, nil
 }
 
+// sweepRequest is the optional body of POST /v1/sweep.
+type sweepRequest struct {
+	WorkPools []string `json:"work_pools"`
+	DryRun    bool     `json:"dry_run"`
+}
+
+type sweepAnswer struct {
+	Sweeps []dispatch.SweepReport `json:"sweeps"`
+}
+
+// sweep repairs while the caller waits.
+func (s *Server) sweep(c echo.Context, in sweepRequest) (sweepAnswer, error) {
+	req, err := s.request(dispatchRequest{WorkPools: in.WorkPools})
+	if err != nil {
+		return sweepAnswer{}, err
+	}
+	reports, err := s.Passes.Sweep(c.Request().Context(), dispatch.SweepRequest{WorkPools: req.WorkPools, DryRun: in.DryRun})
+	if err != nil {
+		return sweepAnswer{}, &passError{nil, err}
+	}
+	return sweepAnswer{reports}, nil
+}
+
 // request lays a body over the settings.
 func (s *Server) request(in dispatchRequest) (dispatch.Request, error) {
 	req := s.Defaults

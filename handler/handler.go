@@ -23,6 +23,8 @@ type Passes interface {
 	// Dispatch makes a pass over each work pool of the request. Cancelling the
 	// context ends the claiming; what is claimed is finished first.
 	Dispatch(ctx context.Context, req dispatch.Request) ([]dispatch.Report, error)
+	// Sweep repairs what others left behind in each work pool of the request.
+	Sweep(ctx context.Context, req dispatch.SweepRequest) ([]dispatch.SweepReport, error)
 	// Ready reports whether both servers answer.
 	Ready(ctx context.Context) error
 }
@@ -67,6 +69,7 @@ func New(o Options) *Server {
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{})))
 
 	e.POST("/v1/dispatch", call(s.dispatch), s.authenticate)
+	e.POST("/v1/sweep", call(s.sweep), s.authenticate)
 	e.POST("/v1/hooks/prefect", s.hook, s.authenticate)
 	return s
 }

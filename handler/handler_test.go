@@ -35,6 +35,14 @@ func (p passes) Dispatch(ctx context.Context, r dispatch.Request) ([]dispatch.Re
 	return p.dispatch(ctx, r)
 }
 
+func (p passes) Sweep(_ context.Context, r dispatch.SweepRequest) ([]dispatch.SweepReport, error) {
+	name := r.WorkPools[0]
+	if r.DryRun {
+		name += " dry"
+	}
+	return []dispatch.SweepReport{{Pool: name, Rows: []dispatch.SweepRow{}}}, nil
+}
+
 func (p passes) Ready(ctx context.Context) error {
 	if p.ready == nil {
 		return nil
@@ -87,6 +95,8 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/v1/dispatch", `{"limit"`, nil, 400, "not what is expected"},
 		{"POST", "/v1/dispatch", `a=b`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "application/json"},
 		{"POST", "/v1/dispatch", strings.Repeat(" ", maxBody+1), nil, 413, "larger than"},
+		{"POST", "/v1/sweep", `{"work_pools":["b"],"dry_run":true}`, nil, 200, `{"sweeps":[{"pool":"b dry"`},
+		{"POST", "/v1/sweep", `{"work_pools":["c"]}`, nil, 400, "SLIPWAY_WORK_POOLS"},
 		{"GET", "/v1/dispatch", "", nil, 405, "Method Not Allowed"},
 		{"GET", "/nothing", "", nil, 404, "Not Found"},
 	} {
@@ -109,7 +119,7 @@ func TestRequestOfABody(t *testing.T) {
 		return nil, nil
 	}})
 	ask(s, "POST", "/v1/dispatch", `{"work_pools":["b"],"work_queues":["q"],"flow_run_ids":["11111111-1111-4111-8111-111111111111"],"look_ahead":"0s","limit":7}`)
-	if fmt.Sprint(got) != "{[b] [q] [11111111-1111-4111-8111-111111111111] 0s 7}" {
+	if fmt.Sprint(got) != "{[b] [q] [11111111-1111-4111-8111-111111111111] 0s false 7}" {
 		t.Errorf("the pass asked for is %v", got)
 	}
 }

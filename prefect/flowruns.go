@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -36,6 +37,55 @@ func (r *FlowRun) UnmarshalJSON(data []byte) error {
 // FlowRun reads one run, with its state.
 func (c *Client) FlowRun(ctx context.Context, id string) (*FlowRun, error) {
 	return do[*FlowRun](ctx, c, call{op: "read flow run " + id, method: http.MethodGet, path: "/flow_runs/" + seg(id)})
+}
+
+// RunFilter picks flow runs.
+type RunFilter struct {
+	WorkPool   string   // name; "": any
+	StateTypes []string // PENDING, RUNNING, ...; none: any
+	IDs        []string // nil: any
+}
+
+// FlowRuns reads all runs that a filter picks, page by page. Those that do not
+// exist are left out.
+func (c *Client) FlowRuns(ctx context.Context, f RunFilter) ([]FlowRun, error) {
+	runs := map[string]any{}
+	if len(f.StateTypes) > 0 {
+		runs["state"] = map[string]any{"type": map[string]any{"any_": f.StateTypes}}
+	}
+	body := map[string]any{"flow_runs": runs, "sort": "ID_DESC", "limit": most}
+	if f.WorkPool != "" {
+		body["work_pools"] = map[string]any{"name": map[string]any{"any_": []string{f.WorkPool}}}
+	}
+	if f.IDs == nil {
+		return c.pages(ctx, body)
+	}
+	var all []FlowRun
+	for some := range slices.Chunk(f.IDs, most) {
+		runs["id"] = map[string]any{"any_": some}
+		found, err := c.pages(ctx, body)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// pages reads on until a page is not full.
+func (c *Client) pages(ctx context.Context, body map[string]any) ([]FlowRun, error) {
+	var all []FlowRun
+	for {
+		body["offset"] = len(all)
+		page, err := do[[]FlowRun](ctx, c, call{op: "read flow runs", method: http.MethodPost, path: "/flow_runs/filter", body: body})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) < most {
+			return all, nil
+		}
+	}
 }
 
 // State is a state of a run, or one of its former ones.

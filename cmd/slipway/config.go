@@ -30,18 +30,21 @@ type Config struct {
 	KubeQPS    float32 `envconfig:"SLIPWAY_KUBE_QPS" default:"50" validate:"gt=0" desc:"Requests a second to the Kubernetes API server, on average."`
 	KubeBurst  int     `envconfig:"SLIPWAY_KUBE_BURST" default:"100" validate:"gte=1" desc:"Requests at once to the Kubernetes API server after a pause."`
 
-	WorkPools   List          `envconfig:"SLIPWAY_WORK_POOLS" desc:"Work pools to serve, separated by commas."`
-	WorkQueues  List          `envconfig:"SLIPWAY_WORK_QUEUES" desc:"Work queues to serve, separated by commas; without it all of each pool."`
-	WorkerName  string        `envconfig:"SLIPWAY_WORKER_NAME" default:"slipway" validate:"required,excludesall=/%" desc:"Name shown in the UI and in the Jobs. Keep it stable: each name leaves a row."`
-	LookAhead   time.Duration `envconfig:"SLIPWAY_LOOK_AHEAD" default:"60s" validate:"gte=0,lte=240s" desc:"Claim runs due within this time; their pods wait for the moment. At least the trigger's period starts runs on time. At most 240s: a deployment's concurrency lease ends 300s after the claim."`
-	Heartbeat   time.Duration `envconfig:"SLIPWAY_HEARTBEAT_INTERVAL" default:"60s" validate:"gte=1s" desc:"At least the trigger's period: keeps the work pool READY for three times as long."`
-	Cluster     string        `envconfig:"SLIPWAY_CLUSTER" desc:"Name of the cluster in claims; without it the UID of the namespace kube-system. The same in every trigger."`
-	Namespace   string        `envconfig:"SLIPWAY_NAMESPACE" default:"default" desc:"Namespace of Jobs where neither template nor job variables name one."`
-	Limit       int           `envconfig:"SLIPWAY_LIMIT" default:"0" validate:"gte=0" desc:"The most runs that a pass submits per work pool; 0 for no limit."`
-	Concurrency int           `envconfig:"SLIPWAY_CONCURRENCY" default:"8" validate:"gte=1,lte=64" desc:"Runs in flight at once."`
-	Deadline    time.Duration `envconfig:"SLIPWAY_DEADLINE" default:"45s" validate:"gt=0,lte=240s" desc:"From the claim of a run to the last attempt to create its Job."`
-	OrphanGrace time.Duration `envconfig:"SLIPWAY_ORPHAN_GRACE" default:"60s" validate:"gte=0" desc:"How old a claim without a Job must be before another pass creates the Job."`
-	RenderAs    string        `envconfig:"SLIPWAY_RENDER_AS" validate:"omitempty,oneof=3 2.20" desc:"Imitate the worker of Prefect 3 or 2.20; without it that of the server's version."`
+	WorkPools          List          `envconfig:"SLIPWAY_WORK_POOLS" desc:"Work pools to serve, separated by commas."`
+	WorkQueues         List          `envconfig:"SLIPWAY_WORK_QUEUES" desc:"Work queues to serve, separated by commas; without it all of each pool."`
+	WorkerName         string        `envconfig:"SLIPWAY_WORKER_NAME" default:"slipway" validate:"required,excludesall=/%" desc:"Name shown in the UI and in the Jobs. Keep it stable: each name leaves a row."`
+	LookAhead          time.Duration `envconfig:"SLIPWAY_LOOK_AHEAD" default:"60s" validate:"gte=0,lte=240s" desc:"Claim runs due within this time; their pods wait for the moment. At least the trigger's period starts runs on time. At most 240s: a deployment's concurrency lease ends 300s after the claim."`
+	Heartbeat          time.Duration `envconfig:"SLIPWAY_HEARTBEAT_INTERVAL" default:"60s" validate:"gte=1s" desc:"At least the trigger's period: keeps the work pool READY for three times as long."`
+	Cluster            string        `envconfig:"SLIPWAY_CLUSTER" desc:"Name of the cluster in claims; without it the UID of the namespace kube-system. The same in every trigger."`
+	Namespace          string        `envconfig:"SLIPWAY_NAMESPACE" default:"default" desc:"Namespace of Jobs where neither template nor job variables name one."`
+	Limit              int           `envconfig:"SLIPWAY_LIMIT" default:"0" validate:"gte=0" desc:"The most runs that a pass submits per work pool; 0 for no limit."`
+	Concurrency        int           `envconfig:"SLIPWAY_CONCURRENCY" default:"8" validate:"gte=1,lte=64" desc:"Runs in flight at once."`
+	Deadline           time.Duration `envconfig:"SLIPWAY_DEADLINE" default:"45s" validate:"gt=0,lte=240s" desc:"From the claim of a run to the last attempt to create its Job."`
+	OrphanGrace        time.Duration `envconfig:"SLIPWAY_ORPHAN_GRACE" default:"60s" validate:"gte=0" desc:"How old a claim without a Job must be before a sweep creates the Job. The same in every trigger, and more than SLIPWAY_DEADLINE: from then on a claim is not given back."`
+	ForeignOrphanGrace time.Duration `envconfig:"SLIPWAY_FOREIGN_ORPHAN_GRACE" default:"0s" validate:"gte=0" desc:"How old a claim without a Job that is not Slipway's must be before a sweep gives the run back; 0s for never."`
+	SettleGrace        time.Duration `envconfig:"SLIPWAY_SETTLE_GRACE" default:"30s" validate:"gte=0" desc:"How long a sweep lets a flow run report after its Job ended, and a Job end after its flow run did."`
+	Namespaces         List          `envconfig:"SLIPWAY_NAMESPACES" desc:"Namespaces that a sweep lists Jobs in, separated by commas, where it may not list those of all; those of running flow runs are known without it."`
+	RenderAs           string        `envconfig:"SLIPWAY_RENDER_AS" validate:"omitempty,oneof=3 2.20" desc:"Imitate the worker of Prefect 3 or 2.20; without it that of the server's version."`
 
 	Listen               string        `envconfig:"SLIPWAY_LISTEN" default:"127.0.0.1:8080" validate:"listen_address" desc:"Address that serve listens on."`
 	AuthTokens           SecretList    `envconfig:"SLIPWAY_AUTH_TOKENS" desc:"Bearer tokens that serve takes, separated by commas; several for rotation."`

@@ -18,6 +18,7 @@ import (
 type passFlags struct {
 	workPools, workQueues, flowRuns []string
 	output                          string
+	noSweep                         bool
 }
 
 func dispatchCommand() *cobra.Command {
@@ -36,6 +37,7 @@ func dispatchCommand() *cobra.Command {
 	f.StringArrayVar(&flags.workQueues, "work-queue", nil, "work queue to serve; may be repeated (SLIPWAY_WORK_QUEUES)")
 	f.StringArrayVar(&flags.flowRuns, "flow-run", nil, "only this flow run, if it is due; may be repeated")
 	f.StringVarP(&flags.output, "output", "o", "text", "text, or json: one object per work pool and line")
+	f.BoolVar(&flags.noSweep, "no-sweep", false, "claim and submit only; leave repairs to other passes")
 	lookAhead := f.Duration("look-ahead", 0, "claim runs due within this time (SLIPWAY_LOOK_AHEAD)")
 	limit := f.Int("limit", 0, "the most runs submitted per work pool; 0 for no limit (SLIPWAY_LIMIT)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -66,7 +68,7 @@ func dispatchCommand() *cobra.Command {
 func (p passFlags) request(cfg Config) (dispatch.Request, error) {
 	req := dispatch.Request{
 		WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, FlowRunIDs: p.flowRuns,
-		LookAhead: cfg.LookAhead, Limit: cfg.Limit,
+		LookAhead: cfg.LookAhead, Limit: cfg.Limit, Sweep: !p.noSweep,
 	}
 	if len(p.workPools) > 0 {
 		req.WorkPools = p.workPools
@@ -115,6 +117,9 @@ func unfinished(reports []dispatch.Report) error {
 	for _, r := range reports {
 		refused += r.Refused
 		left += r.Unclaimed + r.Unknown + r.Failed
+		if r.Sweep != nil {
+			left += r.Sweep.Failed
+		}
 	}
 	switch {
 	case left > 0:
@@ -154,6 +159,11 @@ func showText(out io.Writer, r dispatch.Report) error {
 	paused := ""
 	if r.Paused {
 		paused = " (paused)"
+	}
+	if r.Sweep != nil {
+		if err := showSweep(out, *r.Sweep, false); err != nil {
+			return err
+		}
 	}
 	_, err := fmt.Fprintf(out, "work pool %s%s: %d found, %d submitted, %d duplicate, %d skipped, %d refused, %d unclaimed, %d unknown, %d failed in %d ms\n",
 		r.Pool, paused, r.Found, r.Submitted, r.Duplicate, r.Skipped, r.Refused, r.Unclaimed, r.Unknown, r.Failed, r.Milliseconds)

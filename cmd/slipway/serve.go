@@ -53,7 +53,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	face := handler.New(handler.Options{
 		Passes:   d,
-		Defaults: dispatch.Request{WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, LookAhead: cfg.LookAhead, Limit: cfg.Limit},
+		Defaults: dispatch.Request{WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, LookAhead: cfg.LookAhead, Limit: cfg.Limit, Sweep: true},
 		Tokens:   tokens.now,
 		Log:      log,
 		Registry: registry,

@@ -28,18 +28,22 @@ func wire(cfg Config, log *slog.Logger) (*dispatch.Dispatcher, error) {
 		return nil, &usageError{err.Error()}
 	}
 	return dispatch.New(dispatch.Options{
-		Prefect:     server,
-		Kube:        cluster,
-		Log:         log,
-		WorkerName:  cfg.WorkerName,
-		Heartbeat:   cfg.Heartbeat,
-		Concurrency: cfg.Concurrency,
-		Deadline:    cfg.Deadline,
-		Cluster:     cfg.Cluster,
-		RenderAs:    render.Version(cfg.RenderAs),
-		Namespace:   cfg.Namespace,
-		Environ:     environ(),
-		Secrets:     secrets(cfg),
+		Prefect:            server,
+		Kube:               cluster,
+		Log:                log,
+		WorkerName:         cfg.WorkerName,
+		Heartbeat:          cfg.Heartbeat,
+		Concurrency:        cfg.Concurrency,
+		Deadline:           cfg.Deadline,
+		Cluster:            cfg.Cluster,
+		OrphanGrace:        cfg.OrphanGrace,
+		ForeignOrphanGrace: cfg.ForeignOrphanGrace,
+		SettleGrace:        cfg.SettleGrace,
+		Namespaces:         cfg.Namespaces,
+		RenderAs:           render.Version(cfg.RenderAs),
+		Namespace:          cfg.Namespace,
+		Environ:            environ(),
+		Secrets:            secrets(cfg),
 	}), nil
 }
 

@@ -5,14 +5,18 @@ package kubetest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 )
@@ -50,9 +54,11 @@ func New(tb testing.TB, namespaces ...string) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /version", s.locked(func(http.ResponseWriter, *http.Request) (int, Doc) { return 200, Doc{"gitVersion": "v1.36.3"} }))
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}", s.locked(s.namespace))
+	mux.HandleFunc("GET /apis/batch/v1/jobs", s.locked(s.list))
 	for _, root := range []string{"/api/v1", "/apis/batch/v1"} {
 		collection := root + "/namespaces/{namespace}/{resource}"
 		mux.HandleFunc("POST "+collection, s.locked(s.create))
+		mux.HandleFunc("GET "+collection, s.locked(s.list))
 		mux.HandleFunc("GET "+collection+"/{name}", s.locked(s.get))
 		mux.HandleFunc("PATCH "+collection+"/{name}", s.locked(s.get))
 		mux.HandleFunc("DELETE "+collection+"/{name}", s.locked(s.delete))
@@ -210,8 +216,48 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) (int, Doc) {
 	}
 	s.created++
 	metadata["uid"] = fmt.Sprintf("00000000-0000-4000-8000-%012d", s.created)
+	metadata["creationTimestamp"] = time.Now().UTC().Format(time.RFC3339)
 	s.objects[key] = object
 	return 201, object
+}
+
+// list knows a selector of one label, with a value or without, and no paging.
+func (s *Server) list(_ http.ResponseWriter, r *http.Request) (int, Doc) {
+	resource := cmp.Or(r.PathValue("resource"), "jobs")
+	prefix := resource + "/"
+	if namespace := r.PathValue("namespace"); namespace != "" {
+		prefix += namespace + "/"
+	}
+	key, value, valued := strings.Cut(r.URL.Query().Get("labelSelector"), "=")
+	items := []Doc{}
+	for _, name := range slices.Sorted(maps.Keys(s.objects)) {
+		object := s.objects[name]
+		label, there := dig(object, "metadata", "labels")[key]
+		if strings.HasPrefix(name, prefix) && (key == "" || there && (!valued || label == value)) {
+			items = append(items, object)
+		}
+	}
+	kind := map[string]string{"jobs": "JobList", "pods": "PodList", "secrets": "SecretList"}[resource]
+	version := map[string]string{"jobs": "batch/v1"}[resource]
+	return 200, Doc{"kind": kind, "apiVersion": cmp.Or(version, "v1"), "metadata": Doc{"resourceVersion": "1"}, "items": items}
+}
+
+// Change edits a stored object, as a controller would: "jobs/<namespace>/<name>".
+func (s *Server) Change(key string, edit func(Doc)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	object, there := s.objects[key]
+	if !there {
+		s.tb.Fatalf("kubetest: there is no %s", key)
+	}
+	edit(object)
+}
+
+// Remove takes an object away, as TTL or an operator would.
+func (s *Server) Remove(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.objects, key)
 }
 
 // validate knows an empty image, and the fields that the API server prunes from a
@@ -252,6 +298,15 @@ func (s *Server) get(_ http.ResponseWriter, r *http.Request) (int, Doc) {
 
 func (s *Server) delete(w http.ResponseWriter, r *http.Request) (int, Doc) {
 	code, object := s.get(w, r)
+	var options struct {
+		Preconditions struct {
+			UID string `json:"uid"`
+		} `json:"preconditions"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&options) // a body is optional
+	if uid := options.Preconditions.UID; code == 200 && uid != "" && uid != dig(object, "metadata")["uid"] {
+		return 409, status(409, "Conflict", "the UID in the precondition does not match the UID in record", Doc{"name": r.PathValue("name"), "kind": r.PathValue("resource")})
+	}
 	if code == 200 {
 		delete(s.objects, r.PathValue("resource")+"/"+r.PathValue("namespace")+"/"+r.PathValue("name"))
 		return 200, Doc{"kind": "Status", "apiVersion": "v1", "status": "Success"}

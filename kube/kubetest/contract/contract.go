@@ -65,6 +65,7 @@ func Run(t *testing.T, client *kube.Client, namespace string) {
 		_, _, err = client.TryJob(t.Context(), namespace, Manifest(namespace, "contract-d", ""))
 		wantKind(t, err, kube.Refused)
 	})
+	t.Run("list and delete", func(t *testing.T) { listed(t, client, namespace) })
 	t.Run("an empty image", func(t *testing.T) {
 		_, _, err := client.CreateJob(t.Context(), namespace, "contract-b", Manifest(namespace, "contract-b", ""))
 		wantKind(t, err, kube.Refused)
@@ -110,5 +111,45 @@ func wantKind(t *testing.T, err error, want kube.Kind) {
 	var e *kube.Error
 	if !errors.As(err, &e) || e.Kind != want {
 		t.Errorf("got %v, want an error of kind %d", err, want)
+	}
+}
+
+// listed: a selector finds Jobs by a label; a deletion is of one UID and lasts
+// until the pods are gone.
+func listed(t *testing.T, client *kube.Client, namespace string) {
+	var manifest map[string]any
+	if err := json.Unmarshal(Manifest(namespace, "contract-e", "i"), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	manifest["metadata"].(map[string]any)["labels"] = map[string]any{"contract": "e"}
+	body, err := json.Marshal(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, _, err := client.CreateJob(t.Context(), namespace, "contract-e", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := client.Jobs(t.Context(), namespace, "contract")
+	if err != nil || len(found) != 1 || found[0].UID != job.UID || found[0].Complete || found[0].Failed || found[0].Created.IsZero() {
+		t.Errorf("listed %+v, %v", found, err)
+	}
+	if pods, err := client.JobPods(t.Context(), namespace, "contract-e"); err != nil || len(pods) != 0 {
+		t.Errorf("a suspended Job has pods %+v, %v", pods, err)
+	}
+	if err := client.DeleteJob(t.Context(), namespace, "contract-e", "00000000-0000-4000-8000-00000000ffff"); err != nil {
+		t.Errorf("deleting another UID: %v", err)
+	}
+	if again, err := client.Job(t.Context(), namespace, "contract-e"); err != nil || again.Deleting {
+		t.Errorf("another UID's deletion: %+v, %v", again, err)
+	}
+	if err := client.DeleteJob(t.Context(), namespace, "contract-e", job.UID); err != nil {
+		t.Errorf("deleting: %v", err)
+	}
+	if again, err := client.Job(t.Context(), namespace, "contract-e"); err == nil && !again.Deleting {
+		t.Errorf("still there: %+v", again)
+	}
+	if err := client.DeleteJob(t.Context(), namespace, "contract-e", job.UID); err != nil {
+		t.Errorf("deleting again: %v", err)
 	}
 }
