@@ -133,33 +133,49 @@ func jobsOf(t *testing.T, id string) []string {
 	return names
 }
 
+// tally counts what became of runs.
+type tally struct{ runs, jobs, lost, doubled, executions int }
+
+func (c tally) String() string {
+	return fmt.Sprintf("runs: %d, Jobs made: %d, executions: %d, lost: %d, doubled: %d", c.runs, c.jobs, c.executions, c.lost, c.doubled)
+}
+
 // once holds runs to the promise: one Job made, by the audit log, and one
 // execution.
-func once(t *testing.T, prefix string, ids []string) {
+func once(t *testing.T, prefix string, ids []string) tally {
 	t.Helper()
 	creations, err := w.Cluster.JobCreations()
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := 0
+	count := tally{runs: len(ids)}
 	for _, c := range creations {
 		if c.ResponseStatus.Code == 201 && strings.HasPrefix(c.ObjectRef.Name, prefix) {
-			made++
+			count.jobs++
 			if c.User.Username != "system:serviceaccount:slipway:slipway" {
 				t.Errorf("Job %s was made by %s", c.ObjectRef.Name, c.User.Username)
 			}
 		}
-	}
-	if made != len(ids) {
-		t.Errorf("the audit log has %d Jobs made for %d runs", made, len(ids))
 	}
 	executions, err := w.Executions()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range ids {
-		if jobs := jobsOf(t, id); len(jobs) != 1 || executions[id] != 1 {
-			t.Errorf("run %s has Jobs %v and %d executions", id, jobs, executions[id])
+		jobs := jobsOf(t, id)
+		count.executions += executions[id]
+		switch {
+		case len(jobs) == 0 || executions[id] == 0:
+			count.lost++
+		case len(jobs) > 1 || executions[id] > 1:
+			count.doubled++
+		default:
+			continue
 		}
+		t.Errorf("run %s has Jobs %v and %d executions", id, jobs, executions[id])
 	}
+	if count.jobs != len(ids) {
+		t.Errorf("the audit log has %d Jobs made for %d runs", count.jobs, len(ids))
+	}
+	return count
 }

@@ -1,5 +1,6 @@
 """A flow run in little: say RUNNING, note the execution, say COMPLETED.
 
+PROBE_SECONDS makes it run that long, PROBE_EXIT makes it die without a word.
 Starts in a twentieth of the time of `prefect flow-run execute`, so that storms of
 runs fit on a small machine. Waits as the engine does when it comes too early.
 """
@@ -44,5 +45,8 @@ while answer["status"] == "WAIT":
 print(run, answer["status"], flush=True)
 with open(os.environ["EXECUTIONS"], "a") as executions:
     executions.write(run + "\n")
+time.sleep(float(os.environ.get("PROBE_SECONDS", "0")))
+if "PROBE_EXIT" in os.environ:
+    raise SystemExit(int(os.environ["PROBE_EXIT"]))
 if answer["status"] == "ACCEPT":
     propose("COMPLETED")
