@@ -307,6 +307,10 @@ func (s *sweep) mend(ctx context.Context, one suspect, row SweepRow) {
 	if one.job != nil {
 		row.Job = one.job.Namespace + "/" + one.job.Name
 	}
+	if row.Remedy != LeaveAlone && one.run != nil && !s.dry && !s.unchanged(ctx, one.run) {
+		// Its state is another by now, or it cannot be read: then nothing is certain.
+		row.Remedy, row.Reason = LeaveAlone, row.Reason+"; and it has moved on meanwhile"
+	}
 	if row.Remedy != LeaveAlone && !s.dry {
 		row.Done, row.Outcome = s.apply(ctx, row.Remedy, one, row.Reason)
 		row.Outcome = s.redact(row.Outcome)
@@ -329,14 +333,11 @@ func (s *sweep) graces() Graces {
 	return Graces{Orphan: s.OrphanGrace, Foreign: s.ForeignOrphanGrace, Settle: s.SettleGrace, Claim: s.Deadline}
 }
 
-// apply does what a remedy asks for, after a last look at the run.
+// apply does what a remedy asks for.
 func (s *sweep) apply(ctx context.Context, remedy Remedy, one suspect, why string) (bool, string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Deadline+lastAttempt)
 	defer cancel()
 	f := s.flightOf(one)
-	if one.run != nil && !s.unchanged(ctx, one.run) {
-		return false, "the run has moved on meanwhile"
-	}
 	switch remedy {
 	case CreateJob:
 		return s.createJob(ctx, f)

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -31,7 +32,8 @@ func (t *Template) Lint(run Run, docs Documents) ([]Finding, error) {
 	for _, warning := range done.warnings {
 		l.say("", "%s", warning)
 	}
-	if fault, ok := done.Check().(*Fault); ok {
+	var fault *Fault
+	if errors.As(done.Check(), &fault) {
 		l.say(fault.Path, "%s", fault.Message)
 	}
 	l.pod(done)

@@ -81,7 +81,11 @@ func TestRacingDispatchers(t *testing.T) {
 	}
 	all.Wait()
 	completed(t, ids, 3*time.Minute)
-	t.Log("dispatchers: 16, ", once(t, "race-", ids))
+	count := once(t, "race-", ids)
+	if count.makers["system:serviceaccount:slipway:slipway"] != count.jobs {
+		t.Errorf("Jobs were made by %v", count.makers)
+	}
+	t.Log("dispatchers: 16, ", count)
 }
 
 var listening = regexp.MustCompile(`"address":"([^"]+)"`)
