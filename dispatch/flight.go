@@ -62,12 +62,6 @@ func (f *flight) takeOff(ctx context.Context) {
 	}
 	f.claim = claim{id: id, due: due(f.run)}
 	job, err := f.render(ctx)
-	if err == nil {
-		err = otherCluster(job)
-	}
-	if err == nil {
-		err = job.Check()
-	}
 	var fault *render.Fault
 	if err != nil && !errors.As(err, &fault) {
 		f.end(Failed, "read what its Job refers to: %s", f.plain(err))
@@ -159,6 +153,7 @@ func otherCluster(job *render.Job) error {
 		"remove the variable from the work pool, the deployment and the run, and let a Slipway of that cluster serve a work pool of its own"}
 }
 
+// render makes the run's Job, and holds it to what is known to be refused.
 func (f *flight) render(ctx context.Context) (*render.Job, error) {
 	run := render.Run{FlowRun: f.run.Raw, Suffix: suffix(f.claim.id)}
 	if d := f.deployments[f.run.DeploymentID]; d != nil {
@@ -167,7 +162,14 @@ func (f *flight) render(ctx context.Context) (*render.Job, error) {
 	if flow := f.flows[f.run.FlowID]; flow != nil {
 		run.Flow = flow.Raw
 	}
-	return f.renderJob(ctx, run)
+	job, err := f.renderJob(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	if err := otherCluster(job); err != nil {
+		return nil, err
+	}
+	return job, job.Check()
 }
 
 // suffix ends the names of Secrets made for one Job; it follows from the claim,

@@ -397,12 +397,6 @@ func (s *sweep) createJob(ctx context.Context, f *flight) (bool, string) {
 		return false, err.Error()
 	}
 	job, err := f.render(ctx)
-	if err == nil {
-		err = otherCluster(job)
-	}
-	if err == nil {
-		err = job.Check()
-	}
 	var fault *render.Fault
 	switch {
 	case asFault(err, &fault):

@@ -1,12 +1,7 @@
 package bench
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
 	"syscall"
 	"time"
 
@@ -16,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"slipway/e2e/prefectserver"
 	"slipway/e2e/world"
 )
 
@@ -62,7 +58,7 @@ func prepare(job batchv1.Job) *batchv1.Job {
 }
 
 // floor does the least that anybody can do: one poll, then for each run a claim,
-// a Job and its pid, with bodies made beforehand.
+// a Job and its pid, with a Job made beforehand.
 func (b *Bench) floor(ctx context.Context) (Cost, error) {
 	cfg := b.World.Cluster.AdminConfig()
 	cfg.QPS, cfg.Burst = 1000, 1000
@@ -76,23 +72,24 @@ func (b *Bench) floor(ctx context.Context) (Cost, error) {
 			ID string `json:"id"`
 		} `json:"flow_run"`
 	}
-	body := marshal(map[string]any{"limit": 200, "scheduled_before": time.Now().UTC().Format(time.RFC3339Nano)})
-	if err := b.call(ctx, "POST", "/work_pools/"+pool+"/get_scheduled_flow_runs", body, &due); err != nil {
+	metered := &prefectserver.Server{API: b.meter.URL + "/api"}
+	body := map[string]any{"limit": 200, "scheduled_before": time.Now().UTC().Format(time.RFC3339Nano)}
+	if err := metered.Call(ctx, "POST", "/work_pools/"+pool+"/get_scheduled_flow_runs", body, &due); err != nil {
 		return Cost{}, err
 	}
 	var group errgroup.Group
 	group.SetLimit(8)
 	for _, one := range due {
 		group.Go(func() error {
-			claim := marshal(map[string]any{"state": map[string]any{"type": "PENDING", "name": "Pending", "state_details": map[string]any{"transition_id": uuid.NewString()}}})
-			if err := b.call(ctx, "POST", "/flow_runs/"+one.Run.ID+"/set_state", claim, nil); err != nil {
+			claim := map[string]any{"state": map[string]any{"type": "PENDING", "name": "Pending", "state_details": map[string]any{"transition_id": uuid.NewString()}}}
+			if err := metered.Call(ctx, "POST", "/flow_runs/"+one.Run.ID+"/set_state", claim, nil); err != nil {
 				return err
 			}
 			job, err := client.BatchV1().Jobs(world.Namespace).Create(ctx, b.prepared, metav1.CreateOptions{})
 			if err != nil {
 				return err
 			}
-			return b.call(ctx, "PATCH", "/flow_runs/"+one.Run.ID, marshal(map[string]any{"infrastructure_pid": job.Namespace + ":" + job.Name}), nil)
+			return metered.Call(ctx, "PATCH", "/flow_runs/"+one.Run.ID, map[string]any{"infrastructure_pid": job.Namespace + ":" + job.Name}, nil)
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -100,30 +97,6 @@ func (b *Bench) floor(ctx context.Context) (Cost, error) {
 	}
 	// Its memory is that of the whole benchmark, which says nothing.
 	return Cost{Wall: time.Since(started), CPU: ownCPU() - cpu, Requests: b.meter.requests.Load() - before}, nil
-}
-
-func (b *Bench) call(ctx context.Context, method, path string, body []byte, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, method, b.meter.URL+"/api"+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, data)
-	}
-	if answer == nil {
-		return nil
-	}
-	return json.Unmarshal(data, answer)
 }
 
 // ownCPU is the processor time of this process so far; the proxy's is in it.
