@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -197,6 +198,22 @@ func TestReferences(t *testing.T) {
 	spec := w.kube.Jobs()["dev/"+line.Job]["spec"].(doc)["template"].(doc)["spec"].(doc)
 	if image := spec["containers"].([]any)[0].(doc)["image"]; image != "registry.example/flow:v7" {
 		t.Errorf("image %v", image)
+	}
+}
+
+// TestMissingReferences: a block that does not exist ends the run, a variable that
+// does not is told of.
+func TestMissingReferences(t *testing.T) {
+	w := newWorld(t)
+	d := w.prefect.AddDeployment(pool, "etl", "none", doc{"job_variables": doc{"image": "i{{ prefect.variables.none }}"}})
+	w.prefect.AddRun(d, time.Now(), nil)
+	if line := only(w.pass(), t); line.Outcome != dispatch.Submitted || !strings.Contains(fmt.Sprint(line.Warnings), "prefect variable set none VALUE") {
+		t.Errorf("%+v", line)
+	}
+	d = w.prefect.AddDeployment(pool, "etl", "gone", doc{"job_variables": doc{"image": "{{ prefect.blocks.secret.none }}"}})
+	w.prefect.AddRun(d, time.Now(), nil)
+	if line := only(w.pass(), t); line.Outcome != dispatch.Refused || !strings.Contains(line.Reason, `containers/0/image: the block "none" of type "secret" does not exist`) {
+		t.Errorf("%+v", line)
 	}
 }
 

@@ -35,7 +35,7 @@ func (w *world) orphan() string {
 		w.kube.Break(rw)
 		return true
 	})
-	w.change = func(o *dispatch.Options) { o.Deadline = time.Millisecond; o.OrphanGrace = time.Minute }
+	w.change = func(o *dispatch.Options) { o.Deadline = 200 * time.Millisecond }
 	_, _ = w.tryPass(w.t.Context())
 	w.change = nil
 	w.kube.Intercept(nil)

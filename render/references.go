@@ -46,6 +46,7 @@ type references struct {
 	rules   rules
 	docs    Documents
 	missing Missing
+	absent  []string // what the user should know
 }
 
 func (r *references) resolve(config any) (any, error) {
@@ -255,6 +256,10 @@ func (r *references) variableValue(p placeholder, at path) (any, error) {
 		return "", nil
 	}
 	if raw == nil {
+		warning := fmt.Sprintf("%s: the Prefect variable %q does not exist, and nothing stands in its place, as with the worker; create it with `prefect variable set %s VALUE`", at, name, name)
+		if !slices.Contains(r.absent, warning) {
+			r.absent = append(r.absent, warning)
+		}
 		return "", nil
 	}
 	value, err := parse(raw)

@@ -175,6 +175,7 @@ func (t *Template) fill(run Run, docs Documents) (_ *job, _ any, err error) {
 	}
 	resolver := references{rules: t.rules, docs: docs}
 	filled, err := resolver.resolve(apply(template, values, t.environ))
+	j.warnings = append(j.warnings, resolver.absent...)
 	return j, filled, err
 }
 
