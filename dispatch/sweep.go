@@ -307,7 +307,7 @@ func (s *sweep) mend(ctx context.Context, one suspect, row SweepRow) {
 	if one.job != nil {
 		row.Job = one.job.Namespace + "/" + one.job.Name
 	}
-	if row.Remedy != LeaveAlone && one.run != nil && !s.dry && !s.unchanged(ctx, one.run) {
+	if row.Remedy != LeaveAlone && !s.dry && !s.unchanged(ctx, row.ID, one.run) {
 		// Its state is another by now, or it cannot be read: then nothing is certain.
 		row.Remedy, row.Reason = LeaveAlone, row.Reason+"; and it has moved on meanwhile"
 	}
@@ -361,9 +361,13 @@ func (s *sweep) apply(ctx context.Context, remedy Remedy, one suspect, why strin
 	return false, "no such remedy"
 }
 
-// unchanged reads the run again: the state that was judged must be its state still.
-func (s *sweep) unchanged(ctx context.Context, judged *prefect.FlowRun) bool {
-	now, err := s.Prefect.FlowRun(ctx, judged.ID)
+// unchanged reads the run again, as the second witness: the state that was judged
+// must be its state still, and a run that the list left out must not exist.
+func (s *sweep) unchanged(ctx context.Context, id string, judged *prefect.FlowRun) bool {
+	now, err := s.Prefect.FlowRun(ctx, id)
+	if judged == nil {
+		return isNotFound(err)
+	}
 	return err == nil && now.StateID == judged.StateID
 }
 

@@ -209,3 +209,19 @@ func TestSweepWithoutTheList(t *testing.T) {
 		t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 	}
 }
+
+// TestSweepAsksTwice: a list that leaves a run out does not make it deleted.
+func TestSweepAsksTwice(t *testing.T) {
+	w := newWorld(t)
+	id, _ := w.submitted()
+	w.prefect.Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/flow_runs/filter") {
+			_, _ = rw.Write([]byte("[]"))
+			return true
+		}
+		return false
+	})
+	if r := w.sweep(); r.Mended != 0 || w.jobsOf(id) != 1 {
+		t.Errorf("%+v, %d Jobs", r, w.jobsOf(id))
+	}
+}

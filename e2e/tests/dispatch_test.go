@@ -66,14 +66,19 @@ func TestLookAhead(t *testing.T) {
 	once(t, "ahead-", ids)
 }
 
-// TestRacingDispatchers: sixteen processes at once, fifty runs, one Job and one
-// execution each.
+// TestRacingDispatchers: sixteen processes at once over fifty runs, and eight over
+// a hundred: one Job and one execution each.
 func TestRacingDispatchers(t *testing.T) {
-	ids := runs(t, pool(t, "race", nil), 50, time.Now())
+	t.Run("16 x 50", func(t *testing.T) { race(t, "race", 16, 50) })
+	t.Run("8 x 100", func(t *testing.T) { race(t, "storm", 8, 100) })
+}
+
+func race(t *testing.T, name string, dispatchers, n int) {
+	ids := runs(t, pool(t, name, nil), n, time.Now())
 	var all sync.WaitGroup
-	for range 16 {
+	for range dispatchers {
 		all.Go(func() {
-			result, err := w.Slipway(t.Context(), "dispatch", "--work-pool", "race")
+			result, err := w.Slipway(t.Context(), "dispatch", "--work-pool", name)
 			if err != nil || result.Code != 0 {
 				t.Errorf("slipway ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
 			}
@@ -81,11 +86,11 @@ func TestRacingDispatchers(t *testing.T) {
 	}
 	all.Wait()
 	completed(t, ids, 3*time.Minute)
-	count := once(t, "race-", ids)
+	count := once(t, name+"-", ids)
 	if count.makers["system:serviceaccount:slipway:slipway"] != count.jobs {
 		t.Errorf("Jobs were made by %v", count.makers)
 	}
-	t.Log("dispatchers: 16, ", count)
+	t.Logf("dispatchers: %d, %s", dispatchers, count)
 }
 
 var listening = regexp.MustCompile(`"address":"([^"]+)"`)
