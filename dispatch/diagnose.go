@@ -2,58 +2,109 @@ package dispatch
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"strings"
-	"time"
 
 	"slipway/kube"
-	"slipway/render"
 )
 
-// lastLines are those of a crashed pod's log that go into the run's log, before
-// the Job's time to live takes them away.
-const lastLines = 500
+// lastEvents are those of a crashed pod that go into the run's log.
+const lastEvents = 20
 
-// diagnose says why a Job failed, as far as its pods tell, and copies the end of
-// their log. "" if there is nothing to say. Best effort: the run is over anyway.
-func (s *sweep) diagnose(ctx context.Context, job *kube.JobStatus) string {
+// autopsy is what a crashed Job's pods leave to be known, gathered before the
+// Job's time to live takes them away.
+type autopsy struct {
+	words string   // for the state's message
+	lines []string // for the run's log
+	pods  []kube.PodStatus
+}
+
+// diagnose says why a Job failed, as far as the cluster tells. Best effort: the
+// run is over anyway.
+func (s *sweep) diagnose(ctx context.Context, job *kube.JobStatus) autopsy {
+	var a autopsy
 	if job == nil {
-		return ""
+		return a
 	}
-	var text strings.Builder
 	if job.Reason != "" {
-		text.WriteString(": " + strings.TrimSpace(job.Reason+" "+job.Message))
+		a.words = ": " + strings.TrimSpace(job.Reason+" "+job.Message)
 	}
-	pods, err := s.Kube.JobPods(ctx, job.Namespace, job.Name)
+	pods, err := s.Kube.Pods(ctx, job.Namespace, []string{job.Name})
 	if err != nil {
-		s.report.Warnings = append(s.report.Warnings, s.plain(err)+"; its pods' words are lost")
-		return text.String()
+		s.miss(err, "what its pods say is lost")
+		return a
 	}
-	for _, pod := range pods {
-		if pod.Category != "" {
-			text.WriteString("; pod " + pod.Name + ": " + string(pod.Category) + ": " + strings.TrimSpace(pod.Summary))
+	a.pods = pods
+	var last *kube.PodStatus
+	for i := range pods {
+		if d := pods[i].Diagnosis; d != nil {
+			a.words += "; pod " + pods[i].Name + ": " + d.String()
+		}
+		if pods[i].Phase != "Succeeded" {
+			last = &pods[i]
 		}
 	}
-	if len(pods) > 0 {
-		s.copyLog(ctx, job, pods[len(pods)-1])
+	switch {
+	case last != nil:
+		a.lines = s.lastWords(ctx, last)
+	case len(pods) == 0:
+		if d, err := s.podless(ctx, job); err == nil && d != nil {
+			a.words += "; it got no pod: " + d.String()
+		}
 	}
-	return text.String()
+	return a
 }
 
-func (s *sweep) copyLog(ctx context.Context, job *kube.JobStatus, pod kube.PodStatus) {
-	log, err := s.Kube.PodLog(ctx, job.Namespace, pod.Name, pod.Container, lastLines)
+// lastWords are a pod's conditions, its events, and the end of its log.
+func (s *sweep) lastWords(ctx context.Context, pod *kube.PodStatus) []string {
+	var lines []string
+	if pod.Conditions != "" {
+		lines = append(lines, "Conditions of pod "+pod.Name+": "+pod.Conditions)
+	}
+	if events, err := s.Kube.Events(ctx, pod.Namespace, "Pod", pod.Name); err != nil {
+		s.miss(err, "they are lost")
+	} else if len(events) > 0 {
+		text := "Events of pod " + pod.Name + ":"
+		for _, e := range events[max(0, len(events)-lastEvents):] {
+			text += "\n" + e.String()
+		}
+		lines = append(lines, text)
+	}
+	if !s.CrashLogs || s.CrashLogLines == 0 {
+		return lines
+	}
+	for _, containers := range [][]string{pod.Main, pod.Others} {
+		found := false
+		for _, container := range containers {
+			if log := s.lastLog(ctx, pod, container); log != "" {
+				lines = append(lines, fmt.Sprintf("The last lines of container %s in pod %s:\n%s", container, pod.Name, log))
+				found = true
+			}
+		}
+		if found {
+			break
+		}
+	}
+	return lines
+}
+
+// lastLog is the end of a container's log: of the one before the last restart, if
+// there is one, as that has crashed.
+func (s *sweep) lastLog(ctx context.Context, pod *kube.PodStatus, container string) string {
+	if pod.Restarts > 0 {
+		if log, err := s.Kube.PodLog(ctx, pod.Namespace, pod.Name, container, s.CrashLogLines, true); err == nil && strings.TrimSpace(log) != "" {
+			return strings.TrimSpace(log)
+		}
+	}
+	log, err := s.Kube.PodLog(ctx, pod.Namespace, pod.Name, container, s.CrashLogLines, false)
 	if err != nil {
-		s.report.Warnings = append(s.report.Warnings, s.plain(err)+"; its last lines are lost")
-		return
+		s.miss(err, "its last lines are lost")
+		return ""
 	}
-	f := &flight{pass: s.pass}
-	f.run.ID = job.Labels[labelRun]
-	if log = strings.TrimSpace(log); log != "" {
-		f.tell(levelError, "The last lines of pod "+pod.Name+":\n"+log)
-	}
+	return strings.TrimSpace(log)
 }
 
-func asFault(err error, fault **render.Fault) bool { return errors.As(err, fault) }
-
-// stampOf spells a time for the Prefect API.
-func stampOf(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+// miss warns of what could not be learned.
+func (s *sweep) miss(err error, consequence string) {
+	s.report.Warnings = append(s.report.Warnings, s.plain(err)+"; "+consequence)
+}

@@ -33,6 +33,11 @@ type Options struct {
 	SettleGrace        time.Duration // for an engine to report after its Job ended, and for leftovers
 	Namespaces         []string      // where Jobs are, if those of all namespaces cannot be listed
 
+	StartLimits   map[string]time.Duration // how long pods may be kept from starting, by diagnosis
+	PodEvents     bool                     // emit the events of pods that do not start or crash
+	CrashLogs     bool                     // copy the end of a crashed pod's log into its run's
+	CrashLogLines int                      // so many lines of it
+
 	Namespace string            // for Jobs, where neither template nor job variables name one
 	Environ   map[string]string // of the process, for the renderer
 	Secrets   []string          // values that no message may hold

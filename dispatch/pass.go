@@ -55,6 +55,10 @@ func (d *Dispatcher) newPass(pool string, req Request) *pass {
 	}
 }
 
+// Now is the Prefect server's time, which stamps due times and claims: clocks that
+// differ by minutes change nothing.
+func (p *pass) Now() time.Time { return p.Dispatcher.Now().Add(p.Prefect.Skew()) }
+
 func (p *pass) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{p.meetServer, p.meetCluster, p.readPool, p.beat, p.serve} {
 		if err := step(ctx); err != nil {

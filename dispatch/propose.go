@@ -13,7 +13,7 @@ import (
 // proof is the transition id of the run's state, not the word of the answer: a
 // repeat after a lost answer is REJECTed and still ours.
 func (f *flight) propose(ctx context.Context) bool {
-	f.claim.at = f.Now()
+	f.claim.at = f.Dispatcher.Now()
 	verdict, err := f.Prefect.SetState(ctx, f.run.ID, prefect.Proposal{
 		// The name is exactly Pending: the server accepts any other over
 		// somebody else's claim (3.8.8).
@@ -152,7 +152,7 @@ const backOff = 30 * time.Second
 func (f *flight) unclaim(ctx context.Context, why string, wait time.Duration) {
 	// From its grace on a sweep makes the Job of this claim: then to give it back
 	// would be to let two Jobs run.
-	if f.OrphanGrace-f.claim.age(f.Now()) < unclaimMargin {
+	if f.OrphanGrace-f.claim.age(f.Dispatcher.Now()) < unclaimMargin {
 		f.end(Unknown, "%s; it stays PENDING, and a sweep tries again", why)
 		return
 	}
@@ -224,3 +224,6 @@ func (f *flight) cancel(ctx context.Context, why string) {
 		f.settle(ctx, Refused, why, state("CANCELLED", "Cancelled", why, nil))
 	}
 }
+
+// stampOf spells a time for the Prefect API.
+func stampOf(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

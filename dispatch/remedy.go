@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"slipway/kube"
@@ -14,6 +15,8 @@ type Remedy string
 const (
 	// LeaveAlone: nothing is wrong, or nothing may be done.
 	LeaveAlone Remedy = "none"
+	// Tell: its pod does not start, and time may mend that.
+	Tell Remedy = "report"
 	// CreateJob: the claim's Job was never made; make it, under the same name.
 	CreateJob Remedy = "create"
 	// PutBack: a claim on a page out of date; propose the state that it replaced.
@@ -27,6 +30,9 @@ const (
 	// Cancel: nothing of the run is left; CANCELLING becomes CANCELLED.
 	Cancel Remedy = "cancel"
 )
+
+// mends tells whether a remedy has an effect beside a line in a log.
+func (r Remedy) mends() bool { return r != LeaveAlone && r != Tell }
 
 // whose tells who made the claim that a run is under.
 type whose int
@@ -43,6 +49,10 @@ type Graces struct {
 	Foreign time.Duration // for a foreign one; 0: never (SLIPWAY_FOREIGN_ORPHAN_GRACE)
 	Settle  time.Duration // for an engine to report after its Job ended, and for leftovers
 	Claim   time.Duration // how long an owner may still be making the Job (SLIPWAY_DEADLINE)
+
+	// How long a pod may be kept from starting, by category or its part before
+	// the dot; without one, for ever (SLIPWAY_START_LIMITS).
+	Stuck map[string]time.Duration
 }
 
 // suspect is one flow run with all that decides about it, or a Job without a run.
@@ -54,6 +64,9 @@ type suspect struct {
 	other bool            // another Job of the run is active or has succeeded
 	gone  bool            // the pid names the claim's Job, and a Get of it answered 404
 	sure  bool            // the list of Jobs is whole where the run's Job would be
+
+	stuck    *kube.Diagnosis // what keeps the claim's pod from starting; nil: nothing
+	stuckFor time.Duration   // since its Job was created
 }
 
 // remedy decides, from one picture of both servers, without asking anybody.
@@ -91,6 +104,8 @@ func (s suspect) pending(now time.Time, g Graces) (Remedy, string) {
 		return GiveBack, fmt.Sprintf("claimed %s ago by somebody else, and there is no Job", age)
 	case s.whose != ours:
 		return LeaveAlone, fmt.Sprintf("claimed %s ago by somebody else", age)
+	case s.stuck != nil && s.job != nil && !s.job.Complete && !s.job.Failed:
+		return s.unstarted(g)
 	case s.job != nil || s.gone:
 		return s.started(now, g)
 	case s.age(now) <= g.Orphan:
@@ -101,6 +116,22 @@ func (s suspect) pending(now time.Time, g Graces) (Remedy, string) {
 		return LeaveAlone, "its Job is reported as " + s.run.InfrastructurePID + ", which is not the one of this claim"
 	}
 	return CreateJob, fmt.Sprintf("claimed %s ago, and its Job was never made", age)
+}
+
+// unstarted is a run whose pod is kept from starting. Its Job goes after it is
+// CRASHED, as one whose run is over.
+func (s suspect) unstarted(g Graces) (Remedy, string) {
+	category := string(s.stuck.Category)
+	limit, given := g.Stuck[category]
+	if !given {
+		group, _, _ := strings.Cut(category, ".")
+		limit, given = g.Stuck[group]
+	}
+	why := fmt.Sprintf("its pod does not start, for %s: %s", s.stuckFor.Round(time.Second), s.stuck)
+	if given && s.stuckFor > limit && !s.other {
+		return Crash, why
+	}
+	return Tell, why
 }
 
 // started is a run whose Job exists or has existed.

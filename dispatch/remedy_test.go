@@ -22,13 +22,22 @@ func TestRemedies(t *testing.T) {
 					for _, other := range []bool{false, true} {
 						for _, gone := range []bool{false, true} {
 							for _, sure := range []bool{false, true} {
-								for _, foreign := range []time.Duration{0, 10 * time.Minute} {
+								for _, extra := range []struct {
+									foreign, limit time.Duration
+									stuck          bool
+								}{{}, {foreign: 10 * time.Minute}, {stuck: true}, {stuck: true, limit: time.Minute}, {stuck: true, limit: 10 * time.Hour}} {
 									s := product(now, state, owner, job, age, other, gone, sure)
-									graces.Foreign = foreign
+									graces.Foreign, graces.Stuck = extra.foreign, map[string]time.Duration{}
+									if extra.stuck && job != nil {
+										s.stuck, s.stuckFor = &kube.Diagnosis{Category: kube.Taint}, now.Sub(job.Created)
+									}
+									if extra.limit > 0 {
+										graces.Stuck["Unschedulable"] = extra.limit
+									}
 									remedy, why := s.remedy(now, graces)
 									decided[remedy]++
 									if fault := lawful(s, remedy, now, graces); fault != "" || why == "" {
-										t.Errorf("%s %v job=%s age=%s other=%t gone=%t sure=%t foreign=%s: %s (%s): %s", state, owner, jobName, age, other, gone, sure, foreign, remedy, why, fault)
+										t.Errorf("%s %v job=%s age=%s other=%t gone=%t sure=%t %+v: %s (%s): %s", state, owner, jobName, age, other, gone, sure, extra, remedy, why, fault)
 									}
 								}
 							}
@@ -38,7 +47,7 @@ func TestRemedies(t *testing.T) {
 			}
 		}
 	}
-	for _, remedy := range []Remedy{LeaveAlone, CreateJob, PutBack, GiveBack, Crash, DeleteJob, Cancel} {
+	for _, remedy := range []Remedy{LeaveAlone, Tell, CreateJob, PutBack, GiveBack, Crash, DeleteJob, Cancel} {
 		if decided[remedy] == 0 {
 			t.Errorf("nothing in the product is met with %q", remedy)
 		}
@@ -85,7 +94,8 @@ func lawful(s suspect, remedy Remedy, now time.Time, g Graces) string {
 		state = s.run.StateType
 	}
 	active := s.job != nil && !s.job.Complete && !s.job.Failed
-	destructive := remedy != LeaveAlone && remedy != CreateJob
+	destructive := remedy.mends() && remedy != CreateJob
+	tired := s.stuck != nil && g.Stuck["Unschedulable"] > 0 && s.stuckFor > g.Stuck["Unschedulable"] && state == "PENDING"
 	switch {
 	case destructive && !s.sure:
 		return "a list that is not whole allows nothing destructive"
@@ -95,7 +105,9 @@ func lawful(s suspect, remedy Remedy, now time.Time, g Graces) string {
 		return "a stale or fresh claim gets no Job"
 	case remedy == GiveBack && (s.whose == ours || g.Foreign == 0 || s.job != nil || s.other):
 		return "ours is never un-claimed, a foreign one only if told to and without a Job"
-	case remedy == Crash && (s.whose != ours || active || s.other):
+	case remedy == Tell && (s.stuck == nil || state != "PENDING" || s.whose != ours || !active || tired && !s.other):
+		return "what is told of is a PENDING run of ours whose Job is active, and whose pod may start yet"
+	case remedy == Crash && (s.whose != ours || active && !tired || s.other):
 		return "a run whose Job is active is not crashed, nor is somebody else's"
 	case remedy == Crash && s.job != nil && s.job.Complete && now.Sub(s.job.FinishedAt) <= g.Settle:
 		return "an engine is given time to report"

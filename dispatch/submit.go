@@ -20,7 +20,7 @@ func (f *flight) submit(ctx context.Context) {
 	}
 	manifest := f.job.Manifest(f.named(f.job, f.claim.id))
 	for attempt := 0; ; attempt++ {
-		if f.claim.age(f.Now()) > f.Deadline {
+		if f.claim.age(f.Dispatcher.Now()) > f.Deadline {
 			f.outOfTime(ctx)
 			return
 		}

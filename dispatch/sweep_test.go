@@ -1,6 +1,8 @@
 package dispatch_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -151,8 +153,14 @@ func TestSweepCancels(t *testing.T) {
 	}
 }
 
-func (w *world) deleteRun(id string) {
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodDelete, w.prefect.URL+"/flow_runs/"+id, nil)
+// call sends a request to Prefect, as a user or an engine would.
+func (w *world) call(method, path string, body any) {
+	w.t.Helper()
+	data, err := json.Marshal(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.prefect.URL+path, bytes.NewReader(data))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -160,8 +168,12 @@ func (w *world) deleteRun(id string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	_ = resp.Body.Close()
+	if _ = resp.Body.Close(); resp.StatusCode >= 300 {
+		w.t.Fatalf("%s %s: HTTP %d", method, path, resp.StatusCode)
+	}
 }
+
+func (w *world) deleteRun(id string) { w.call(http.MethodDelete, "/flow_runs/"+id, nil) }
 
 func TestSweepRemovesLeftovers(t *testing.T) {
 	for name, happens := range map[string]func(w *world, id string){

@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
+
+	"slipway/internal/clock"
 )
 
 // Options of a Client. Zero values mean the defaults named.
@@ -27,6 +29,8 @@ type Options struct {
 	Burst     int           // requests at once after a pause; 100
 	Timeout   time.Duration // of one request; 15 s
 	UserAgent string        // "slipway"
+
+	Now func() time.Time // nil: time.Now
 }
 
 // Client is safe for concurrent use.
@@ -35,7 +39,12 @@ type Client struct {
 	core    rest.Interface
 	limiter flowcontrol.RateLimiter
 	timeout time.Duration
+	clock   *clock.Clock
 }
+
+// Skew is how far the API server's clock is ahead of this machine's; 0 before its
+// first answer.
+func (c *Client) Skew() time.Duration { return c.clock.Skew() }
 
 // New makes a client; it sends nothing yet. cfg is not changed.
 //
@@ -48,6 +57,8 @@ func New(cfg *rest.Config, o Options) (*Client, error) {
 	cfg.QPS = -1
 	cfg.WarningHandlerWithContext = rest.NoWarnings{}
 	cfg.UserAgent = or(o.UserAgent, "slipway")
+	clock := &clock.Clock{Now: o.Now}
+	cfg.Wrap(clock.Watch)
 
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
@@ -56,6 +67,7 @@ func New(cfg *rest.Config, o Options) (*Client, error) {
 	c := &Client{
 		limiter: flowcontrol.NewTokenBucketRateLimiter(or(o.QPS, 50), or(o.Burst, 100)),
 		timeout: or(o.Timeout, 15*time.Second),
+		clock:   clock,
 	}
 	if c.batch, err = restClient(cfg, httpClient, "/apis", batchv1.SchemeGroupVersion, batchv1.AddToScheme); err != nil {
 		return nil, err

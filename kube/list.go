@@ -28,6 +28,7 @@ type JobStatus struct {
 	Message     string    // of the failure
 	FinishedAt  time.Time // zero: it has not ended
 	Deleting    bool
+	Podless     bool // it has no pod, and has had none
 }
 
 // pageOfJobs bounds one answer; a Job is about 5 kB.
@@ -67,6 +68,7 @@ func statusOf(job *batchv1.Job) JobStatus {
 	s := JobStatus{
 		Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), Labels: job.Labels, Annotations: job.Annotations,
 		Created: job.CreationTimestamp.Time, Deleting: job.DeletionTimestamp != nil,
+		Podless: job.Status.Active+job.Status.Succeeded+job.Status.Failed == 0,
 	}
 	for _, condition := range job.Status.Conditions {
 		if condition.Status != corev1.ConditionTrue {

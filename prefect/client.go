@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"slipway/internal/clock"
 )
 
 // Options of a Client.
@@ -29,6 +31,7 @@ type Options struct {
 	MaxRetries int               // PREFECT_CLIENT_MAX_RETRIES: attempts beside the first
 
 	Sleep func(ctx context.Context, d time.Duration) error // between attempts; nil: really
+	Now   func() time.Time                                 // nil: time.Now
 }
 
 // Client is safe for concurrent use.
@@ -38,7 +41,12 @@ type Client struct {
 	headers http.Header
 	retry   retry
 	csrf    *csrf
+	clock   *clock.Clock
 }
+
+// Skew is how far the server's clock is ahead of this machine's; 0 before its
+// first answer.
+func (c *Client) Skew() time.Duration { return c.clock.Skew() }
 
 // apiVersion is what Prefect 2.20 and 3.x clients send; servers refuse less
 // than 0.8.0.
@@ -58,6 +66,7 @@ func New(o Options) (*Client, error) {
 		http:    o.HTTP,
 		headers: headers(o),
 		retry:   retry{max: o.MaxRetries, sleep: o.Sleep},
+		clock:   &clock.Clock{Now: o.Now},
 	}
 	if c.http == nil {
 		if c.http, err = NewHTTPClient(TLSOptions{}, time.Minute, 16); err != nil {
@@ -67,6 +76,7 @@ func New(o Options) (*Client, error) {
 	if c.retry.sleep == nil {
 		c.retry.sleep = sleep
 	}
+	c.http = watched(c.http, c.clock)
 	if o.CSRF {
 		c.csrf = newCSRF()
 	}

@@ -11,21 +11,24 @@ import (
 
 // FlowRun is a flow run. Absent ids are "".
 type FlowRun struct {
-	ID                     string          `json:"id"`
-	Name                   string          `json:"name"`
-	FlowID                 string          `json:"flow_id"`
-	DeploymentID           string          `json:"deployment_id"`
-	StateID                string          `json:"state_id"`
-	StateType              string          `json:"state_type"`
-	StateName              string          `json:"state_name"`
-	State                  *State          `json:"state"` // nil in a poll's answer
-	NextScheduledStartTime *time.Time      `json:"next_scheduled_start_time"`
-	ExpectedStartTime      *time.Time      `json:"expected_start_time"`
-	WorkPoolName           string          `json:"work_pool_name"`
-	WorkQueueID            string          `json:"work_queue_id"`
-	InfrastructurePID      string          `json:"infrastructure_pid"`
-	RunCount               int             `json:"run_count"`
-	Raw                    json.RawMessage `json:"-"` // the whole document, as sent
+	ID                     string     `json:"id"`
+	Name                   string     `json:"name"`
+	FlowID                 string     `json:"flow_id"`
+	DeploymentID           string     `json:"deployment_id"`
+	StateID                string     `json:"state_id"`
+	StateType              string     `json:"state_type"`
+	StateName              string     `json:"state_name"`
+	State                  *State     `json:"state"` // nil in a poll's answer
+	NextScheduledStartTime *time.Time `json:"next_scheduled_start_time"`
+	ExpectedStartTime      *time.Time `json:"expected_start_time"`
+	WorkPoolName           string     `json:"work_pool_name"`
+	WorkQueueID            string     `json:"work_queue_id"`
+	InfrastructurePID      string     `json:"infrastructure_pid"`
+	RunCount               int        `json:"run_count"`
+	EmpiricalPolicy        struct {
+		RetryType string `json:"retry_type"` // in_process: its engine tries again, and no poll returns it
+	} `json:"empirical_policy"`
+	Raw json.RawMessage `json:"-"` // the whole document, as sent
 }
 
 // UnmarshalJSON keeps the document beside the fields.
@@ -43,6 +46,7 @@ func (c *Client) FlowRun(ctx context.Context, id string) (*FlowRun, error) {
 type RunFilter struct {
 	WorkPool   string   // name; "": any
 	StateTypes []string // PENDING, RUNNING, ...; none: any
+	StateNames []string // as well as those of the types: AwaitingRetry, ...
 	IDs        []string // nil: any
 }
 
@@ -51,7 +55,11 @@ type RunFilter struct {
 func (c *Client) FlowRuns(ctx context.Context, f RunFilter) ([]FlowRun, error) {
 	runs := map[string]any{}
 	if len(f.StateTypes) > 0 {
-		runs["state"] = map[string]any{"type": map[string]any{"any_": f.StateTypes}}
+		state := map[string]any{"type": map[string]any{"any_": f.StateTypes}}
+		if len(f.StateNames) > 0 {
+			state["operator"], state["name"] = "or_", map[string]any{"any_": f.StateNames}
+		}
+		runs["state"] = state
 	}
 	body := map[string]any{"flow_runs": runs, "sort": "ID_DESC", "limit": most}
 	if f.WorkPool != "" {

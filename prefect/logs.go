@@ -20,3 +20,10 @@ func (c *Client) CreateLogs(ctx context.Context, logs []Log) error {
 	_, err := do[any](ctx, c, call{op: "write logs", method: http.MethodPost, path: "/logs/", body: logs})
 	return err
 }
+
+// Logs reads the newest lines of a run's log, the newest first, at most 200.
+func (c *Client) Logs(ctx context.Context, run string) ([]Log, error) {
+	return do[[]Log](ctx, c, call{op: "read the log of flow run " + run, method: http.MethodPost, path: "/logs/filter", body: map[string]any{
+		"logs": map[string]any{"flow_run_id": map[string]any{"any_": []string{run}}}, "sort": "TIMESTAMP_DESC", "limit": most,
+	}})
+}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"slipway/internal/clock"
 )
 
 // TLSOptions of the connection to the server.
@@ -39,6 +41,17 @@ func NewHTTPClient(o TLSOptions, timeout time.Duration, maxConns int) (*http.Cli
 		transport.TLSClientConfig.RootCAs = roots
 	}
 	return &http.Client{Transport: transport, Timeout: timeout}, nil
+}
+
+// watched lets a clock see the answers of a client, which is not changed.
+func watched(client *http.Client, c *clock.Clock) *http.Client {
+	again := *client
+	next := again.Transport
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	again.Transport = c.Watch(next)
+	return &again
 }
 
 // wire notes whether a request found a connection to travel on.

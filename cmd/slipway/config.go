@@ -44,6 +44,10 @@ type Config struct {
 	ForeignOrphanGrace time.Duration `envconfig:"SLIPWAY_FOREIGN_ORPHAN_GRACE" default:"0s" validate:"gte=0" desc:"How old a claim without a Job that is not Slipway's must be before a sweep gives the run back; 0s for never."`
 	SettleGrace        time.Duration `envconfig:"SLIPWAY_SETTLE_GRACE" default:"30s" validate:"gte=0" desc:"How long a sweep lets a flow run report after its Job ended, and a Job end after its flow run did."`
 	Namespaces         List          `envconfig:"SLIPWAY_NAMESPACES" desc:"Namespaces that a sweep lists Jobs in, separated by commas, where it may not list those of all; those of running flow runs are known without it."`
+	StartLimits        Limits        `envconfig:"SLIPWAY_START_LIMITS" validate:"dive,keys,oneof=ImagePullError CrashLoopBackOff OOMKilled Evicted Unschedulable Unschedulable.InsufficientResources Unschedulable.NodeAffinity Unschedulable.Taint ConfigError QuotaExceeded PodsNotCreated Exited,endkeys,gt=0" desc:"How long a pod may be kept from starting, by diagnosis, until its flow run becomes CRASHED and its Job goes, such as ImagePullError:10m,Unschedulable:1h; without it, for ever, as with the Python worker of Prefect 3."`
+	PodEvents          bool          `envconfig:"PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_REPLICATE_POD_EVENTS" default:"true" desc:"Emit the Prefect events of pods that do not start or that crash."`
+	CrashLogs          bool          `envconfig:"PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_FORWARD_CRASHED_RUN_LOGS" default:"true" desc:"Copy the end of a crashed pod's log into its flow run's."`
+	CrashLogLines      int           `envconfig:"PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_FORWARD_CRASHED_RUN_LOGS_TAIL_LINES" default:"500" validate:"gte=1" desc:"How many lines of it."`
 	RenderAs           string        `envconfig:"SLIPWAY_RENDER_AS" validate:"omitempty,oneof=3 2.20" desc:"Imitate the worker of Prefect 3 or 2.20; without it that of the server's version."`
 
 	Listen               string        `envconfig:"SLIPWAY_LISTEN" default:"127.0.0.1:8080" validate:"listen_address" desc:"Address that serve listens on."`
@@ -118,6 +122,8 @@ func kindOf(t reflect.Type) string {
 		return "a duration such as 60s"
 	case reflect.TypeFor[Headers]():
 		return "a JSON object of strings"
+	case reflect.TypeFor[Limits]():
+		return "a list such as ImagePullError:10m,Unschedulable:1h"
 	}
 	switch t.Kind() {
 	case reflect.Bool:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"time"
 )
 
 // Secret is a text that no log and no message shows.
@@ -70,3 +71,24 @@ func (h *Headers) Decode(value string) error {
 func (h Headers) String() string       { return redacted }
 func (h Headers) GoString() string     { return redacted }
 func (h Headers) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// Limits are durations by name: ImagePullError:10m,Unschedulable:1h.
+type Limits map[string]time.Duration
+
+// Decode reads Limits for envconfig.
+func (l *Limits) Decode(value string) error {
+	var pairs List
+	if err := pairs.Decode(value); err != nil {
+		return err
+	}
+	*l = Limits{}
+	for _, pair := range pairs {
+		name, text, _ := strings.Cut(pair, ":")
+		limit, err := time.ParseDuration(strings.TrimSpace(text))
+		if err != nil {
+			return errors.New("a name and a duration are wanted")
+		}
+		(*l)[strings.TrimSpace(name)] = limit
+	}
+	return nil
+}

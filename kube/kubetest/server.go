@@ -237,7 +237,7 @@ func (s *Server) list(_ http.ResponseWriter, r *http.Request) (int, Doc) {
 			items = append(items, object)
 		}
 	}
-	kind := map[string]string{"jobs": "JobList", "pods": "PodList", "secrets": "SecretList"}[resource]
+	kind := map[string]string{"jobs": "JobList", "pods": "PodList", "events": "EventList", "secrets": "SecretList"}[resource]
 	version := map[string]string{"jobs": "batch/v1"}[resource]
 	return 200, Doc{"kind": kind, "apiVersion": cmp.Or(version, "v1"), "metadata": Doc{"resourceVersion": "1"}, "items": items}
 }

@@ -3,6 +3,7 @@ package prefecttest
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -98,6 +99,34 @@ func (s *Server) createLogs(_ *http.Request, body Doc) (int, any, *fault) {
 		}
 	}
 	return http.StatusCreated, nil, nil
+}
+
+// filterLogs knows the filter flow_run_id.any_, and the order TIMESTAMP_DESC.
+func (s *Server) filterLogs(_ *http.Request, body Doc) (int, any, *fault) {
+	by, _ := body["logs"].(Doc)
+	lines := slices.Clone(s.logs)
+	slices.SortStableFunc(lines, func(a, b Doc) int {
+		order := strings.Compare(stampOf(a["timestamp"]), stampOf(b["timestamp"]))
+		if body["sort"] == "TIMESTAMP_DESC" && s.has("newest log lines first") {
+			return -order
+		}
+		return order
+	})
+	return http.StatusOK, page(lines, body, func(d Doc) bool { return anyOf(by["flow_run_id"], d["flow_run_id"]) }), nil
+}
+
+// filterEvents knows the filter resource.id.
+func (s *Server) filterEvents(_ *http.Request, body Doc) (int, any, *fault) {
+	filter, _ := body["filter"].(Doc)
+	resource, _ := filter["resource"].(Doc)
+	ids, _ := resource["id"].([]any)
+	found := []Doc{}
+	for _, event := range s.events {
+		if of, _ := event["resource"].(Doc); slices.Contains(ids, of["prefect.resource.id"]) {
+			found = append(found, event)
+		}
+	}
+	return http.StatusOK, Doc{"events": found, "total": len(found), "next_page": nil}, nil
 }
 
 func (s *Server) readVariable(r *http.Request, _ Doc) (int, any, *fault) {

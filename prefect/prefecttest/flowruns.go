@@ -159,7 +159,9 @@ func (s *Server) createEvents(_ *http.Request, body Doc) (int, any, *fault) {
 				return 0, nil, invalid("missing", "Field required", "body", i, key)
 			}
 		}
-		s.events = append(s.events, event)
+		if find(s.events, "id", event["id"]) == nil || !s.has("one event of an id") {
+			s.events = append(s.events, event)
+		}
 	}
 	return http.StatusNoContent, nil, nil
 }
@@ -177,16 +179,24 @@ func (s *Server) listStates(r *http.Request, _ Doc) (int, any, *fault) {
 	return http.StatusOK, append([]Doc{}, s.states[r.URL.Query().Get("flow_run_id")]...), nil
 }
 
-// filterRuns knows the filters id.any_, state.type.any_ and deployment_id.any_,
-// and work_pools.name.any_.
+// filterRuns knows the filters id.any_, deployment_id.any_, state.type.any_ and
+// state.name.any_ (both, or either), and work_pools.name.any_.
 func (s *Server) filterRuns(_ *http.Request, body Doc) (int, any, *fault) {
 	byRun, _ := body["flow_runs"].(Doc)
 	byState, _ := byRun["state"].(Doc)
 	byPool, _ := body["work_pools"].(Doc)
 	return http.StatusOK, page(s.runs, body, func(run Doc) bool {
 		return anyOf(byRun["id"], run["id"]) && anyOf(byRun["deployment_id"], run["deployment_id"]) &&
-			anyOf(byState["type"], run["state_type"]) && anyOf(byState["name"], run["state_name"]) && anyOf(byPool["name"], run["work_pool_name"])
+			s.inState(byState, run) && anyOf(byPool["name"], run["work_pool_name"])
 	}), nil
+}
+
+func (s *Server) inState(by, run Doc) bool {
+	ofType, ofName := anyOf(by["type"], run["state_type"]), anyOf(by["name"], run["state_name"])
+	if by["operator"] == "or_" && s.has("filters with or") {
+		return ofType || ofName
+	}
+	return ofType && ofName
 }
 
 // anyOf tells whether a filter {"any_": [...]}, absent or not, lets a value pass.

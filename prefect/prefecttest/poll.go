@@ -75,6 +75,9 @@ func (s *Server) dueOf(q Doc, before, after string) []Doc {
 		if run["work_queue_id"] != q["id"] || run["state_type"] != "SCHEDULED" || at == "" {
 			continue
 		}
+		if policy, _ := run["empirical_policy"].(Doc); policy["retry_type"] == "in_process" && s.has("retries of an engine are not polled") {
+			continue
+		}
 		if before != "" && at > before && s.has("scheduled_before") || after != "" && at < after && s.has("scheduled_after") {
 			continue
 		}

@@ -44,6 +44,8 @@ func (s *Server) routes() http.Handler {
 		"POST /api/flow_runs/{id}/set_state":                           s.setState,
 		"GET /api/flow_run_states/{$}":                                 s.listStates,
 		"POST /api/logs/{$}":                                           s.createLogs,
+		"POST /api/logs/filter":                                        s.filterLogs,
+		"POST /api/events/filter":                                      s.filterEvents,
 		"GET /api/variables/name/{name}":                               s.readVariable,
 		"GET /api/block_documents/{id}":                                s.readBlock,
 		"GET /api/block_types/slug/{slug}/block_documents/name/{name}": s.readBlockByName,

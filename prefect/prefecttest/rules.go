@@ -42,6 +42,7 @@ var orchestration = []rule{
 	{"paused does not start", false, paused},
 	{"deployment limit", false, deploymentLimit},
 	{"only scheduled is late", false, onlyScheduledIsLate},
+	{"retry of a failed flow", false, retryFailed},
 	{"copy scheduled time", false, copyScheduledTime},
 	{"wait for scheduled time", false, waitForScheduledTime},
 }
@@ -51,6 +52,7 @@ var checks = []string{
 	"API version", "reserved pool name", "unique pool name", "whole heartbeat interval", "heartbeat makes the pool ready",
 	"poll limit", "unknown queue", "pool pause", "pool limit", "queue priority", "queue pause", "queue limit", "scheduled_before",
 	"scheduled_after", "start time order", "unknown keys of a run", "unknown keys of a state", "whole events",
+	"filters with or", "newest log lines first", "one event of an id", "retries of an engine are not polled",
 }
 
 // Rules names every rule, for Without.
@@ -207,4 +209,15 @@ func waitForScheduledTime(s *Server, t *transition) {
 	}
 	delay := float64(int(at.Sub(s.now()).Seconds() + 0.5))
 	t.status, t.details = "WAIT", Doc{"type": "wait_details", "delay_seconds": delay, "reason": "Scheduled time is in the future"}
+}
+
+// retryFailed lets the engine try again in its own process: no poll returns the run.
+func retryFailed(s *Server, t *transition) {
+	policy, _ := t.run["empirical_policy"].(Doc)
+	if t.to["type"] != "FAILED" || t.from["type"] != "RUNNING" || policy["retries"] == nil || number(t.run["run_count"]) > number(policy["retries"]) {
+		return
+	}
+	t.run["empirical_policy"] = over(over(Doc{}, policy), Doc{"retry_type": "in_process"})
+	at := s.now().Add(time.Duration(number(policy["retry_delay"])) * time.Second)
+	t.reject("Retrying", s.newState(t.run["id"], Doc{"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": Doc{"scheduled_time": stamp(at)}}))
 }

@@ -134,8 +134,15 @@ func listed(t *testing.T, client *kube.Client, namespace string) {
 	if err != nil || len(found) != 1 || found[0].UID != job.UID || found[0].Complete || found[0].Failed || found[0].Created.IsZero() {
 		t.Errorf("listed %+v, %v", found, err)
 	}
-	if pods, err := client.JobPods(t.Context(), namespace, "contract-e"); err != nil || len(pods) != 0 {
-		t.Errorf("a suspended Job has pods %+v, %v", pods, err)
+	if pods, err := client.Pods(t.Context(), namespace, []string{"contract-e", "contract-a"}); err != nil || len(pods) != 0 {
+		t.Errorf("suspended Jobs have pods %+v, %v", pods, err)
+	}
+	if !found[0].Podless {
+		t.Errorf("a suspended Job has had pods: %+v", found[0])
+	}
+	// The Job controller says "Suspended" on a real cluster, and nobody in a fake.
+	if events, err := client.Events(t.Context(), namespace, "Job", "contract-e"); err != nil || kube.Podless(events) != nil {
+		t.Errorf("events %+v, %v", events, err)
 	}
 	if err := client.DeleteJob(t.Context(), namespace, "contract-e", "00000000-0000-4000-8000-00000000ffff"); err != nil {
 		t.Errorf("deleting another UID: %v", err)

@@ -45,6 +45,10 @@ var Table = []Row{
 	{"error shapes", "15", errorShapes},
 	{"unknown keys", "15", unknownKeys},
 	{"API versions", "15", apiVersions},
+	{"an engine's retry is not polled", "retries", engineRetry},
+	{"runs by type or name of state", "filters", runsByState},
+	{"log lines of a run, the newest first", "filters", newestLines},
+	{"an event is kept once", "filters", oneEvent},
 }
 
 func claimStored(t *T) {

@@ -1,0 +1,109 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"slipway/kube"
+	"slipway/prefect"
+	"slipway/render"
+)
+
+// noteEvents keeps the events of pods for the end of the sweep, as the observer of
+// prefect-kubernetes 0.8.0 emits them and under the same ids, so that both may run
+// side by side. An event that is there already would wake automations again.
+func (s *sweep) noteEvents(ctx context.Context, pods []kube.PodStatus) {
+	if !s.PodEvents || s.as != render.V3 {
+		return
+	}
+	for _, pod := range pods {
+		event := s.podEvent(pod)
+		there, err := s.Prefect.HasEvent(ctx, event.ID, event.Resource["prefect.resource.id"], pod.Created)
+		if err != nil {
+			s.report.Warnings = append(s.report.Warnings, s.plain(err)+"; the event of pod "+pod.Name+" is not emitted")
+			return
+		}
+		if !there {
+			s.events = append(s.events, event)
+		}
+	}
+}
+
+func (s *sweep) sendEvents(ctx context.Context) {
+	if len(s.events) == 0 {
+		return
+	}
+	if err := s.Prefect.CreateEvents(ctx, s.events); err != nil {
+		s.report.Warnings = append(s.report.Warnings, s.plain(err)+"; the events of pods are lost")
+	}
+}
+
+// podEvent is a pod's, by its phase (observer.py, _replicate_pod_event).
+func (s *sweep) podEvent(pod kube.PodStatus) prefect.Event {
+	e := prefect.Event{
+		ID:       podEventID(pod),
+		Occurred: pod.Since,
+		Resource: map[string]string{
+			"prefect.resource.id":   "prefect.kubernetes.pod." + pod.UID,
+			"prefect.resource.name": pod.Name,
+			"kubernetes.namespace":  pod.Namespace,
+		},
+		Related: s.related(pod.Labels),
+	}
+	phase := strings.ToLower(pod.Phase)
+	if pod.Phase == "Failed" && pod.EndReason != "" {
+		phase, e.Resource["kubernetes.reason"] = "evicted", pod.EndReason
+	}
+	e.Event = "prefect.kubernetes.pod." + phase
+	if pod.Diagnosis.Prefects() {
+		e.Resource["kubernetes.diagnosis"] = string(pod.Diagnosis.Category)
+	}
+	if e.Occurred.IsZero() {
+		e.Occurred = s.Now()
+	}
+	return e
+}
+
+// podEventID is a UUIDv5 of what tells a pod's states apart, as Python's json
+// writes it.
+func podEventID(pod kube.PodStatus) string {
+	var diagnosis any
+	if pod.Diagnosis.Prefects() {
+		diagnosis = pod.Diagnosis.Category
+	}
+	var b strings.Builder
+	for i, pair := range []struct {
+		key   string
+		value any
+	}{{"diagnosis", diagnosis}, {"phase", pod.Phase}, {"restart_count", pod.Restarts}, {"uid", pod.UID}} {
+		value, err := json.Marshal(pair.value)
+		if err != nil {
+			panic(err) // strings and numbers always encode
+		}
+		b.WriteString([]string{`{"`, `, "`}[min(i, 1)] + pair.key + `": ` + string(value))
+	}
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(b.String()+"}")).String()
+}
+
+// related are the resources that a pod's labels name.
+func (s *sweep) related(labels map[string]string) []prefect.RelatedResource {
+	related := []prefect.RelatedResource{}
+	for _, kind := range []string{"flow-run", "deployment", "flow", "work-pool"} {
+		if id := labels["prefect.io/"+kind+"-id"]; id != "" {
+			related = append(related, prefect.RelatedResource{
+				"prefect.resource.id": "prefect." + kind + "." + id, "prefect.resource.role": kind,
+				"prefect.resource.name": labels["prefect.io/"+kind+"-name"],
+			})
+		}
+	}
+	if worker := labels["prefect.io/worker-name"]; worker != "" {
+		related = append(related, prefect.RelatedResource{
+			"prefect.resource.id": "prefect.worker.kubernetes." + worker, "prefect.resource.role": "worker",
+			"prefect.resource.name": worker, "prefect.worker-type": "kubernetes", "prefect.version": s.server,
+		})
+	}
+	return related
+}
