@@ -20,7 +20,10 @@ func (s *sweep) noteEvents(ctx context.Context, pods []kube.PodStatus) {
 		return
 	}
 	for _, pod := range pods {
-		event := s.podEvent(pod)
+		event := PodEvent(pod, s.server)
+		if event.Occurred.IsZero() {
+			event.Occurred = s.Now()
+		}
 		there, err := s.Prefect.HasEvent(ctx, event.ID, event.Resource["prefect.resource.id"], pod.Created)
 		if err != nil {
 			s.report.Warnings = append(s.report.Warnings, s.plain(err)+"; the event of pod "+pod.Name+" is not emitted")
@@ -41,8 +44,9 @@ func (s *sweep) sendEvents(ctx context.Context) {
 	}
 }
 
-// podEvent is a pod's, by its phase (observer.py, _replicate_pod_event).
-func (s *sweep) podEvent(pod kube.PodStatus) prefect.Event {
+// PodEvent is a pod's event, by its phase (observer.py, _replicate_pod_event). Its
+// time is zero if nothing in the pod tells it.
+func PodEvent(pod kube.PodStatus, prefectVersion string) prefect.Event {
 	e := prefect.Event{
 		ID:       podEventID(pod),
 		Occurred: pod.Since,
@@ -51,7 +55,7 @@ func (s *sweep) podEvent(pod kube.PodStatus) prefect.Event {
 			"prefect.resource.name": pod.Name,
 			"kubernetes.namespace":  pod.Namespace,
 		},
-		Related: s.related(pod.Labels),
+		Related: related(pod.Labels, prefectVersion),
 	}
 	phase := strings.ToLower(pod.Phase)
 	if pod.Phase == "Failed" && pod.EndReason != "" {
@@ -60,9 +64,6 @@ func (s *sweep) podEvent(pod kube.PodStatus) prefect.Event {
 	e.Event = "prefect.kubernetes.pod." + phase
 	if pod.Diagnosis.Prefects() {
 		e.Resource["kubernetes.diagnosis"] = string(pod.Diagnosis.Category)
-	}
-	if e.Occurred.IsZero() {
-		e.Occurred = s.Now()
 	}
 	return e
 }
@@ -89,7 +90,7 @@ func podEventID(pod kube.PodStatus) string {
 }
 
 // related are the resources that a pod's labels name.
-func (s *sweep) related(labels map[string]string) []prefect.RelatedResource {
+func related(labels map[string]string, prefectVersion string) []prefect.RelatedResource {
 	related := []prefect.RelatedResource{}
 	for _, kind := range []string{"flow-run", "deployment", "flow", "work-pool"} {
 		if id := labels["prefect.io/"+kind+"-id"]; id != "" {
@@ -102,7 +103,7 @@ func (s *sweep) related(labels map[string]string) []prefect.RelatedResource {
 	if worker := labels["prefect.io/worker-name"]; worker != "" {
 		related = append(related, prefect.RelatedResource{
 			"prefect.resource.id": "prefect.worker.kubernetes." + worker, "prefect.resource.role": "worker",
-			"prefect.resource.name": worker, "prefect.worker-type": "kubernetes", "prefect.version": s.server,
+			"prefect.resource.name": worker, "prefect.worker-type": "kubernetes", "prefect.version": prefectVersion,
 		})
 	}
 	return related

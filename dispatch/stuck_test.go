@@ -175,3 +175,30 @@ func TestGivenBackRunIsNotSwept(t *testing.T) {
 		t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 	}
 }
+
+// TestClockSkew: a machine whose clock is minutes off claims what is due by the
+// server's clock, and takes no fresh claim for an old one.
+func TestClockSkew(t *testing.T) {
+	for _, skew := range []time.Duration{-7 * time.Minute, 7 * time.Minute} {
+		t.Run(skew.String(), func(t *testing.T) {
+			w := newWorld(t)
+			orphan := w.orphan()
+			w.skew = skew
+			early := w.prefect.AddRun(w.deployment, time.Now().Add(3*time.Minute), nil)
+			due := w.run()
+			if r := only(w.pass(), t); r.ID != due || r.Outcome != dispatch.Submitted || w.state(early).StateType != "SCHEDULED" {
+				t.Errorf("%+v; the early run is %s", r, w.state(early).StateType)
+			}
+			reports, err := w.dispatcher().Sweep(t.Context(), dispatch.SweepRequest{WorkPools: []string{pool}})
+			if err != nil || reports[0].Mended != 0 || w.jobsOf(orphan) != 0 {
+				t.Errorf("a fresh claim was taken for an old one: %+v, %v", reports, err)
+			}
+			for _, line := range w.prefect.Logs() {
+				at, err := time.Parse(time.RFC3339Nano, line["timestamp"].(string))
+				if err != nil || time.Since(at).Abs() > time.Minute {
+					t.Errorf("a log line of %s, %v", at, err)
+				}
+			}
+		})
+	}
+}

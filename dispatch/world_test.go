@@ -46,6 +46,7 @@ type world struct {
 	kube       *kubetest.Server
 	deployment string
 	change     func(*dispatch.Options)
+	skew       time.Duration // of the dispatcher's machine against the servers
 }
 
 func newWorld(t *testing.T) *world {
@@ -58,23 +59,25 @@ func newWorld(t *testing.T) *world {
 // dispatcher makes a new one, as a new process would.
 func (w *world) dispatcher() *dispatch.Dispatcher {
 	w.t.Helper()
-	server, err := prefect.New(prefect.Options{URL: w.prefect.URL, WorkerName: "slipway", MaxRetries: 2, Sleep: noSleep})
+	server, err := prefect.New(prefect.Options{URL: w.prefect.URL, WorkerName: "slipway", MaxRetries: 2, Sleep: noSleep, Now: w.now})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cluster, err := kube.New(w.kube.Config(), kube.Options{QPS: 10000, Burst: 10000, Timeout: 5 * time.Second})
+	cluster, err := kube.New(w.kube.Config(), kube.Options{QPS: 10000, Burst: 10000, Timeout: 5 * time.Second, Now: w.now})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	o := dispatch.Options{
 		Prefect: server, Kube: cluster, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 8, Deadline: 45 * time.Second, OrphanGrace: time.Minute, SettleGrace: 30 * time.Second, Namespace: "default", Sleep: noSleep,
+		WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 8, Deadline: 45 * time.Second, OrphanGrace: time.Minute, SettleGrace: 30 * time.Second, Namespace: "default", Sleep: noSleep, Now: w.now,
 	}
 	if w.change != nil {
 		w.change(&o)
 	}
 	return dispatch.New(o)
 }
+
+func (w *world) now() time.Time { return time.Now().Add(w.skew) }
 
 func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
