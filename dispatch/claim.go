@@ -19,8 +19,8 @@ import (
 // Slipway's and of which cluster, and no two dispatchers share one.
 const claimDomain = "slipway claim v1"
 
-// newClaimID makes the transition id of one claim on a flow run.
-func newClaimID(cluster, flowRunID string) (string, error) {
+// NewClaimID makes the transition id of one claim on a flow run.
+func NewClaimID(cluster, flowRunID string) (string, error) {
 	var id uuid.UUID
 	if _, err := rand.Read(id[:8]); err != nil {
 		return "", fmt.Errorf("draw a claim id: %w", err)

@@ -12,7 +12,7 @@ func TestClaimProvesItself(t *testing.T) {
 	const cluster, run = "cluster-a", "11111111-1111-4111-8111-111111111111"
 	seen := map[string]bool{}
 	for range 1000 {
-		id, err := newClaimID(cluster, run)
+		id, err := NewClaimID(cluster, run)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
+	"slipway/kube"
 	"slipway/prefect"
 	"slipway/render"
 )
@@ -55,7 +57,7 @@ func (f *flight) takeOff(ctx context.Context) {
 	if f.deploymentGone(ctx) {
 		return
 	}
-	id, err := newClaimID(f.cluster, f.run.ID)
+	id, err := NewClaimID(f.cluster, f.run.ID)
 	if err != nil {
 		f.end(Failed, "%v", err)
 		return
@@ -72,6 +74,9 @@ func (f *flight) takeOff(ctx context.Context) {
 		f.line.Warnings = f.redactAll(job.Warnings())
 		if why := f.whyShut(job.Namespace); why != "" {
 			f.end(Skipped, "%s", why)
+			return
+		}
+		if f.formerJobAtWork(ctx) {
 			return
 		}
 	}
@@ -141,6 +146,35 @@ func (f *flight) deploymentGone(ctx context.Context) bool {
 		f.cancel(ctx, fmt.Sprintf("Deployment %s was deleted before this flow run could be submitted.", id))
 	}
 	return true
+}
+
+// formerJobAtWork leaves a run alone while the Job of an earlier attempt is active:
+// its pod may start at any moment, and the server would let it run beside another.
+// So it may be after an engine was told to end and put its run back, and after a
+// retry in the UI. A run's first attempt costs no request here.
+func (f *flight) formerJobAtWork(ctx context.Context) bool {
+	first := f.run.InfrastructurePID == "" && f.run.RunCount == 0
+	if first && slices.Contains([]string{"Scheduled", "Late", "AwaitingConcurrencySlot"}, f.run.StateName) {
+		return false
+	}
+	namespaces := []string{f.job.Namespace}
+	if namespace, _, err := placeOf(f.run.InfrastructurePID); err == nil && namespace != f.job.Namespace {
+		namespaces = append(namespaces, namespace)
+	}
+	for _, namespace := range namespaces {
+		jobs, err := f.Kube.Jobs(ctx, namespace, labelRun+"="+f.run.ID)
+		if err != nil && kube.KindOf(err) != kube.Refused { // that namespace is not Slipway's
+			f.end(Failed, "look for Jobs of earlier attempts: %s", f.plain(err))
+			return true
+		}
+		for _, job := range jobs {
+			if !job.Complete && !job.Failed {
+				f.end(Skipped, "Job %s/%s of an earlier attempt is still active; delete that Job to let the run start anew", namespace, job.Name)
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // otherCluster refuses a Job that belongs into another cluster than the one that

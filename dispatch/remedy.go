@@ -61,8 +61,8 @@ type suspect struct {
 	claim *prefect.State   // the newest one named exactly Pending; nil: none is known
 	whose whose
 	job   *kube.JobStatus // of the current claim; nil: not in the list
-	other bool            // another Job of the run is active or has succeeded
-	gone  bool            // the pid names the claim's Job, and a Get of it answered 404
+	other bool            // another Job of the run is active, or has succeeded a moment ago
+	gone  bool            // the claim's Job has been there, and is not any more, by two answers
 	sure  bool            // the list of Jobs is whole where the run's Job would be
 
 	stuck    *kube.Diagnosis // what keeps the claim's pod from starting; nil: nothing
@@ -112,8 +112,6 @@ func (s suspect) pending(now time.Time, g Graces) (Remedy, string) {
 		return LeaveAlone, fmt.Sprintf("claimed %s ago; its owner has %s to make the Job", age, g.Orphan)
 	case s.claim.Details.ScheduledTime == nil:
 		return PutBack, "claimed on a page that was out of date"
-	case s.run.InfrastructurePID != "":
-		return LeaveAlone, "its Job is reported as " + s.run.InfrastructurePID + ", which is not the one of this claim"
 	}
 	return CreateJob, fmt.Sprintf("claimed %s ago, and its Job was never made", age)
 }

@@ -67,24 +67,37 @@ func (s *sweep) claimOf(ctx context.Context, one *suspect, mine []*kube.JobStatu
 		switch {
 		case claim != nil && strings.EqualFold(job.Annotations[annotationTransition], claim.Details.TransitionID):
 			one.job = job
-		case !job.Failed:
+		case !job.Failed && !(job.Complete && s.Now().Sub(job.FinishedAt) > s.SettleGrace):
 			one.other = true
 		}
+	}
+	if one.job == nil || one.job.Complete || one.job.Failed {
+		one.job = s.atWork(one, mine)
 	}
 	return nil
 }
 
-// ascertain asks for the Job by name where the list does not have it.
+// atWork is, for a run that is being cancelled, a Job of an earlier claim whose
+// pod has not ended: the claim's own has.
+func (s *sweep) atWork(one *suspect, mine []*kube.JobStatus) *kube.JobStatus {
+	for _, job := range mine {
+		if one.run.StateType == "CANCELLING" && !job.Complete && !job.Failed && s.isOurs(*job) {
+			one.other = false
+			return job
+		}
+	}
+	return one.job
+}
+
+// ascertain makes sure of a Job that the list does not have: it was never made, or
+// it is gone.
 func (s *sweep) ascertain(ctx context.Context, one *suspect) error {
 	namespace, name, err := placeOf(one.run.InfrastructurePID)
-	if err == nil {
-		one.sure = s.sees(namespace)
-	} else {
-		// Where a Job without a pid would be, only its rendering tells. To make the
-		// Job of a claim is safe unseen: the one that may be there has its name.
-		one.sure = s.whole[""] || one.run.StateType == "PENDING" && one.whose == ours
+	if err != nil || !s.namesClaim(name, one.claim) {
+		return s.ascertainUnreported(ctx, one)
 	}
-	if one.job != nil || err != nil || one.whose != ours || !s.namesClaim(name, one.claim) {
+	one.sure = s.sees(namespace)
+	if one.job != nil || one.whose != ours {
 		return nil
 	}
 	job, err := s.Kube.Job(ctx, namespace, name)
@@ -96,6 +109,26 @@ func (s *sweep) ascertain(ctx context.Context, one *suspect) error {
 	default:
 		one.job = &kube.JobStatus{Namespace: job.Namespace, Name: job.Name, UID: job.UID, Annotations: job.Annotations, Deleting: job.Deleting}
 	}
+	return nil
+}
+
+// ascertainUnreported is for a claim that no pid tells of: its dispatcher died
+// before it wrote one, and the run may have that of an earlier attempt.
+func (s *sweep) ascertainUnreported(ctx context.Context, one *suspect) error {
+	// To make the Job of a claim is safe unseen: the one that may be there has its
+	// name. All else wants to see where the Job may be, which only its rendering
+	// tells: everywhere.
+	one.sure = s.whole[""] || one.run.StateType == "PENDING" && one.whose == ours
+	started := one.run.StateType == "RUNNING" || one.run.StateType == "SCHEDULED"
+	if !s.whole[""] || !started || one.whose != ours || one.job != nil || one.other {
+		return nil
+	}
+	// A run that has started had a Job when the runs were listed, before the Jobs.
+	jobs, err := s.Kube.Jobs(ctx, "", labelRun+"="+one.run.ID)
+	if err != nil {
+		return err
+	}
+	one.gone = !slices.ContainsFunc(jobs, func(job kube.JobStatus) bool { return !job.Complete && !job.Failed })
 	return nil
 }
 
