@@ -31,7 +31,7 @@ type Options struct {
 	OrphanGrace        time.Duration // how old a claim without a Job must be before a sweep makes the Job; the same everywhere
 	ForeignOrphanGrace time.Duration // and before it gives a foreign one back; 0: never
 	SettleGrace        time.Duration // for an engine to report after its Job ended, and for leftovers
-	Namespaces         []string      // where Jobs are, if those of all namespaces cannot be listed
+	Namespaces         []string      // where Jobs are; none: everywhere, or where the work pool says
 
 	StartLimits   map[string]time.Duration // how long pods may be kept from starting, by diagnosis
 	PodEvents     bool                     // emit the events of pods that do not start or crash

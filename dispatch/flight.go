@@ -25,7 +25,9 @@ type flight struct {
 	name   string // of the Job
 	swept  bool   // by a sweep: its owner may have tried before
 	unsure bool   // an attempt to create the Job may have had its effect
-	line   RunReport
+	// a ready API server has refused the Job once for want of rights
+	forbidden bool
+	line      RunReport
 }
 
 // fly takes a run as far as it goes, and returns its line of the report.
@@ -162,8 +164,8 @@ func (f *flight) formerJobAtWork(ctx context.Context) bool {
 		namespaces = append(namespaces, namespace)
 	}
 	for _, namespace := range namespaces {
-		jobs, err := f.Kube.Jobs(ctx, namespace, labelRun+"="+f.run.ID)
-		if err != nil && kube.KindOf(err) != kube.Refused { // that namespace is not Slipway's
+		jobs, err := f.jobsIn(ctx, namespace)
+		if err != nil {
 			f.end(Failed, "look for Jobs of earlier attempts: %s", f.plain(err))
 			return true
 		}
@@ -175,6 +177,19 @@ func (f *flight) formerJobAtWork(ctx context.Context) bool {
 		}
 	}
 	return false
+}
+
+// jobsIn lists the run's Jobs in a namespace; none where a server that is ready
+// refuses that twice: the namespace is gone, or was never Slipway's.
+func (f *flight) jobsIn(ctx context.Context, namespace string) ([]kube.JobStatus, error) {
+	jobs, err := f.Kube.Jobs(ctx, namespace, labelRun+"="+f.run.ID)
+	if err == nil || kube.KindOf(err) != kube.Refused || f.Kube.Ready(ctx) != nil {
+		return jobs, err
+	}
+	if jobs, err = f.Kube.Jobs(ctx, namespace, labelRun+"="+f.run.ID); kube.KindOf(err) == kube.Refused {
+		return nil, nil
+	}
+	return jobs, err
 }
 
 // otherCluster refuses a Job that belongs into another cluster than the one that

@@ -24,6 +24,9 @@ func (s *sweep) mend(ctx context.Context, one suspect, row SweepRow) {
 		row.Done, row.Outcome = s.apply(ctx, row.Remedy, one, row.Reason)
 		row.Outcome = s.redact(row.Outcome)
 	}
+	if row.State == "CANCELLING" && one.job != nil && (one.job.Deleting || row.Done) {
+		s.report.Ending = true
+	}
 	s.add(row)
 }
 

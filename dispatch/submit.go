@@ -81,6 +81,9 @@ func (f *flight) giveUp(ctx context.Context, attempt int, err error) bool {
 			f.end(Unknown, "%s, after an attempt whose effect is not known; a later pass settles it", f.plain(err))
 			return true
 		}
+		if e.Forbidden() && !f.believe(ctx, attempt) {
+			return false
+		}
 		f.dropSecrets(ctx)
 		f.crash(ctx, "Slipway cannot create the Job of this flow run: "+f.plain(err)+hint(e))
 		return true
@@ -101,6 +104,23 @@ func (f *flight) giveUp(ctx context.Context, attempt int, err error) bool {
 		f.unsure = true
 		return false
 	}
+}
+
+// disbelief is how many refusals by RBAC are put down to a server that does not
+// even say whether it is ready; with pauses, twelve seconds.
+const disbelief = 5
+
+// believe tells whether a refusal by RBAC is the server's last word: the second one
+// of a server that is ready. One that is starting refuses everybody until it has
+// read its roles (seen on kube-apiserver 1.36.3).
+func (f *flight) believe(ctx context.Context, attempt int) bool {
+	err := f.Kube.Ready(ctx)
+	if err == nil || kube.KindOf(err) == kube.Refused && attempt >= disbelief {
+		again := f.forbidden
+		f.forbidden = true
+		return again
+	}
+	return false
 }
 
 // shutDoor keeps the pass from claiming more runs that would meet the same.

@@ -118,7 +118,7 @@ func (s *sweep) ascertainUnreported(ctx context.Context, one *suspect) error {
 	// To make the Job of a claim is safe unseen: the one that may be there has its
 	// name. All else wants to see where the Job may be, which only its rendering
 	// tells: everywhere.
-	one.sure = s.whole[""] || one.run.StateType == "PENDING" && one.whose == ours
+	one.sure = s.whole[""] || one.run.StateType == "PENDING" && one.whose == ours || s.foreignHasNone(ctx, one)
 	started := one.run.StateType == "RUNNING" || one.run.StateType == "SCHEDULED"
 	if !s.whole[""] || !started || one.whose != ours || one.job != nil || one.other {
 		return nil
@@ -130,6 +130,23 @@ func (s *sweep) ascertainUnreported(ctx context.Context, one *suspect) error {
 	}
 	one.gone = !slices.ContainsFunc(jobs, func(job kube.JobStatus) bool { return !job.Complete && !job.Failed })
 	return nil
+}
+
+// foreignHasNone looks where the Job of somebody else's old claim would be, which
+// is the namespace that its rendering names.
+func (s *sweep) foreignHasNone(ctx context.Context, one *suspect) bool {
+	if one.run.StateType != "PENDING" || one.whose == ours || s.ForeignOrphanGrace == 0 || one.age(s.Now()) <= s.ForeignOrphanGrace {
+		return false
+	}
+	if err := s.readOwners(ctx, []prefect.FlowRun{*one.run}); err != nil {
+		return false
+	}
+	job, err := s.flightOf(*one).render(ctx)
+	if err != nil {
+		return false
+	}
+	jobs, err := s.Kube.Jobs(ctx, job.Namespace, labelRun+"="+one.run.ID)
+	return err == nil && len(jobs) == 0
 }
 
 // namesClaim tells whether a Job's name is that of a claim.

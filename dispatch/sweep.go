@@ -18,7 +18,8 @@ type SweepReport struct {
 	Pool     string     `json:"pool"`
 	Looked   int        `json:"looked"` // runs and Jobs that were judged
 	Mended   int        `json:"mended"`
-	Failed   int        `json:"failed"` // remedies that could not be applied
+	Failed   int        `json:"failed"`           // remedies that could not be applied
+	Ending   bool       `json:"ending,omitempty"` // pods of cancelled runs are ending: another sweep soon says so
 	Warnings []string   `json:"warnings,omitempty"`
 	Error    string     `json:"error,omitempty"`
 	Rows     []SweepRow `json:"rows"`
@@ -110,30 +111,55 @@ func (s *sweep) look(ctx context.Context) error {
 	return nil
 }
 
-// listJobs lists the Jobs of flow runs: of all namespaces where that is allowed,
-// else of those that the runs' pids and the settings name.
+// listJobs lists the Jobs of flow runs: in the namespaces that the settings name,
+// else in all, and where that is not allowed, in those that the work pool uses.
 func (s *sweep) listJobs(ctx context.Context, runs []prefect.FlowRun) {
 	defer s.indexJobs()
 	s.whole = map[string]bool{}
-	jobs, err := s.Kube.Jobs(ctx, "", labelRun)
-	if err == nil {
-		s.jobs, s.whole[""] = jobs, true
-		return
-	}
 	namespaces := slices.Clone(s.Namespaces)
+	var guessed []string
+	if len(namespaces) == 0 {
+		jobs, err := s.Kube.Jobs(ctx, "", labelRun)
+		if err == nil {
+			s.jobs, s.whole[""] = jobs, true
+			return
+		}
+		namespaces, guessed = s.namespacesOfDeployments(ctx), s.template.Namespaces()
+	}
 	for _, run := range runs {
-		if namespace, _, err := placeOf(run.InfrastructurePID); err == nil && !slices.Contains(namespaces, namespace) {
+		if namespace, _, err := placeOf(run.InfrastructurePID); err == nil {
 			namespaces = append(namespaces, namespace)
 		}
 	}
-	for _, namespace := range namespaces {
+	all := slices.Concat(namespaces, guessed)
+	slices.Sort(all)
+	for _, namespace := range slices.Compact(all) {
 		jobs, err := s.Kube.Jobs(ctx, namespace, labelRun)
+		if err != nil && kube.KindOf(err) == kube.Refused && !slices.Contains(namespaces, namespace) {
+			continue // no Job of Slipway's can be there
+		}
 		if err != nil {
 			s.report.Warnings = append(s.report.Warnings, s.plain(err)+": nothing there is judged")
 			continue
 		}
 		s.jobs, s.whole[namespace] = append(s.jobs, jobs...), true
 	}
+}
+
+// namespacesOfDeployments are those that job variables of the work pool's
+// deployments name. What a run's own job variables name, its pid tells.
+func (s *sweep) namespacesOfDeployments(ctx context.Context) []string {
+	deployments, err := s.Prefect.DeploymentsOfPool(ctx, s.report.Pool)
+	if err != nil {
+		s.miss(err, "Jobs of its deployments' own namespaces are not judged; SLIPWAY_NAMESPACES can name them")
+	}
+	var namespaces []string
+	for _, d := range deployments {
+		if d.JobVariables.Namespace != "" {
+			namespaces = append(namespaces, d.JobVariables.Namespace)
+		}
+	}
+	return namespaces
 }
 
 // indexJobs finds the Jobs of each run, and turns their times into those of the

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -99,8 +100,9 @@ func (s *Server) pass(ctx context.Context, req dispatch.Request) ([]dispatch.Rep
 	return reports, err
 }
 
-// wakePass is the pass that a webhook asks for.
-func (s *Server) wakePass(ctx context.Context, pool string) {
+// wakePass is the pass that a webhook asks for. It wants another one soon while a
+// cancelled run's pod is ending.
+func (s *Server) wakePass(ctx context.Context, pool string) (more bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.Log.Error("a pass panicked", "work_pool", pool, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
@@ -108,7 +110,9 @@ func (s *Server) wakePass(ctx context.Context, pool string) {
 	}()
 	req := s.Defaults
 	req.WorkPools = []string{pool}
-	if _, err := s.pass(ctx, req); err != nil {
+	reports, err := s.pass(ctx, req)
+	if err != nil {
 		s.Log.Error("a pass ended early", "work_pool", pool, "error", err.Error())
 	}
+	return slices.ContainsFunc(reports, func(r dispatch.Report) bool { return r.Sweep != nil && r.Sweep.Ending })
 }

@@ -244,6 +244,25 @@ func TestHooksCoalesce(t *testing.T) {
 	})
 }
 
+// TestHookSeesCancellationsThrough: while a cancelled run's pod is ending, passes
+// follow one another, and not for ever.
+func TestHookSeesCancellationsThrough(t *testing.T) {
+	for name, c := range map[string]struct{ ends, want int64 }{"ends": {5, 5}, "never ends": {1000, mostTrailing}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var count atomic.Int64
+				s := server(passes{dispatch: func(context.Context, dispatch.Request) ([]dispatch.Report, error) {
+					return []dispatch.Report{{Sweep: &dispatch.SweepReport{Ending: count.Add(1) < c.ends}}}, nil
+				}})
+				ask(s, "POST", "/v1/hooks/prefect", `{"pool":"a"}`)
+				if err := s.waker.wait(t.Context()); err != nil || count.Load() != c.want {
+					t.Errorf("%d passes, want %d, %v", count.Load(), c.want, err)
+				}
+			})
+		})
+	}
+}
+
 // TestDrain: the claiming ends, what runs is waited for, and later hooks start
 // nothing.
 func TestDrain(t *testing.T) {

@@ -23,6 +23,9 @@ const (
 	// trailing: Prefect may call a webhook before it has committed what the
 	// webhook is about, so a second pass follows.
 	trailing = time.Second
+	// mostTrailing bounds the passes, a second apart, that wait for the pods of
+	// cancelled runs to end: more than twice the usual grace period of 30 s.
+	mostTrailing = 75
 	// readyFor: probes come every few seconds from several places; the servers
 	// behind are asked once in this time.
 	readyFor     = 5 * time.Second

@@ -12,7 +12,7 @@ type waker struct {
 	ctx       context.Context // ends when the server drains
 	sleep     func(ctx context.Context, d time.Duration) error
 	coalesced func()
-	pass      func(ctx context.Context, pool string)
+	pass      func(ctx context.Context, pool string) (more bool)
 
 	mu      sync.Mutex
 	running map[string]bool
@@ -20,7 +20,7 @@ type waker struct {
 	passes  sync.WaitGroup
 }
 
-func newWaker(ctx context.Context, sleep func(context.Context, time.Duration) error, coalesced func(), pass func(context.Context, string)) *waker {
+func newWaker(ctx context.Context, sleep func(context.Context, time.Duration) error, coalesced func(), pass func(context.Context, string) bool) *waker {
 	if sleep == nil {
 		sleep = func(ctx context.Context, d time.Duration) error {
 			select {
@@ -49,12 +49,13 @@ func (w *waker) wake(pool string) {
 	}
 }
 
-// loop makes a pass, a trailing one, and more while wakes come in.
+// loop makes a pass, a trailing one, and more while wakes come in, or while the
+// last one has left something that ends by itself in a moment.
 func (w *waker) loop(pool string) {
-	for trailed := false; ; trailed = true {
+	for passes := 1; ; passes++ {
 		w.clean(pool)
-		w.pass(w.ctx, pool)
-		if w.rest(pool, trailed) {
+		more := w.pass(w.ctx, pool) && passes < mostTrailing
+		if w.rest(pool, passes > 1 && !more) {
 			return
 		}
 		if w.sleep(w.ctx, trailing) != nil {
@@ -71,11 +72,11 @@ func (w *waker) clean(pool string) {
 	w.dirty[pool] = false
 }
 
-// rest ends the loop after a trailing pass during which nobody woke it.
-func (w *waker) rest(pool string, trailed bool) bool {
+// rest ends the loop after a last pass during which nobody woke it.
+func (w *waker) rest(pool string, last bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !trailed || w.dirty[pool] {
+	if !last || w.dirty[pool] {
 		return false
 	}
 	w.running[pool] = false

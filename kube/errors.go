@@ -48,6 +48,12 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// Forbidden tells whether the API server's authorizer refused the request, and not
+// an admission plug-in, which answers 403 too.
+func (e *Error) Forbidden() bool {
+	return e.Status == http.StatusForbidden && e.Kind == Refused && strings.Contains(e.Err.Error(), " cannot ")
+}
+
 // KindOf is Unknown for errors that are not of this package: the cautious reading.
 func KindOf(err error) Kind {
 	var e *Error

@@ -64,3 +64,10 @@ func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.do(ctx, "get /version", c.core.Get().AbsPath("/version"), nil)
 	return err
 }
+
+// Ready asks the API server whether it is: one that is starting answers, and
+// refuses everybody, before it has read its roles.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.do(ctx, "get /readyz", c.core.Get().AbsPath("/readyz"), nil)
+	return err
+}

@@ -13,8 +13,27 @@ type Deployment struct {
 	Name             string
 	FlowID           string
 	WorkPoolName     string
-	ConcurrencyLimit *int            // nil: none
+	ConcurrencyLimit *int // nil: none
+	JobVariables     JobVariables
 	Raw              json.RawMessage // the whole document, as sent
+}
+
+// JobVariables are those of a deployment that Slipway reads by themselves.
+type JobVariables struct {
+	Namespace string
+}
+
+// UnmarshalJSON takes a namespace of another type than text for none: a template
+// may make text of it, and only a rendering tells.
+func (v *JobVariables) UnmarshalJSON(data []byte) error {
+	var fields struct {
+		Namespace any `json:"namespace"`
+	}
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return nil //nolint:nilerr // not an object, and so without a namespace
+	}
+	v.Namespace, _ = fields.Namespace.(string)
+	return nil
 }
 
 // UnmarshalJSON finds the limit where the server's version has it: 3.x keeps it
@@ -26,7 +45,9 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 		FlowID string `json:"flow_id"`
 		Pool   string `json:"work_pool_name"`
 		Limit  *int   `json:"concurrency_limit"`
-		Global *struct {
+
+		JobVariables JobVariables `json:"job_variables"`
+		Global       *struct {
 			Limit int `json:"limit"`
 		} `json:"global_concurrency_limit"`
 	}
@@ -34,7 +55,7 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	d.ID, d.Name, d.ConcurrencyLimit = fields.ID, fields.Name, fields.Limit
-	d.FlowID, d.WorkPoolName = fields.FlowID, fields.Pool
+	d.FlowID, d.WorkPoolName, d.JobVariables = fields.FlowID, fields.Pool, fields.JobVariables
 	if fields.Global != nil {
 		d.ConcurrencyLimit = &fields.Global.Limit
 	}
@@ -54,6 +75,26 @@ func (c *Client) DeploymentByName(ctx context.Context, flow, name string) (*Depl
 // Deployments reads many by id. Those that do not exist are left out.
 func (c *Client) Deployments(ctx context.Context, ids []string) ([]Deployment, error) {
 	return byIDs[Deployment](ctx, c, "deployments", ids)
+}
+
+// DeploymentsOfPool reads all deployments of a work pool, page by page.
+func (c *Client) DeploymentsOfPool(ctx context.Context, pool string) ([]Deployment, error) {
+	var all []Deployment
+	for {
+		page, err := do[[]Deployment](ctx, c, call{
+			op: "read the deployments of work pool " + pool, method: http.MethodPost, path: "/deployments/filter",
+			body: map[string]any{
+				"work_pools": map[string]any{"name": map[string]any{"any_": []string{pool}}},
+				"sort":       "NAME_ASC", "limit": most, "offset": len(all),
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page...); len(page) < most {
+			return all, nil
+		}
+	}
 }
 
 // Flow is a flow.

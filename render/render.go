@@ -83,6 +83,21 @@ func Parse(pool json.RawMessage, o Options) (*Template, error) {
 	return t, t.read(template)
 }
 
+// Namespaces are those that Jobs get unless job variables name another: literally
+// in the job configuration, by default of a variable, or by the worker's setting.
+func (t *Template) Namespaces() []string {
+	if t == nil {
+		return nil
+	}
+	named := []string{t.namespace}
+	for _, from := range []*object{t.config, t.defaults} {
+		if text := textOf(from, "namespace"); text != "" && !strings.Contains(text, "{") {
+			named = append(named, text)
+		}
+	}
+	return named
+}
+
 // read takes a base job template apart.
 func (t *Template) read(value any) error {
 	template, ok := value.(*object)

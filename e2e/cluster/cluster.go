@@ -127,6 +127,16 @@ func (c *Cluster) run(name string, args ...string) error {
 	return err
 }
 
+// RestartAPIServer kills the API server and starts it again at the same address.
+func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	const name = "kube-apiserver"
+	c.servers[name].Stop(0)
+	if err := c.run(name, c.args[name]...); err != nil {
+		return err
+	}
+	return c.ready(ctx)
+}
+
 func (c *Cluster) ready(ctx context.Context) error {
 	server := c.servers["kube-apiserver"]
 	return server.WaitFor(ctx, "readiness", func(ctx context.Context) error {

@@ -52,6 +52,8 @@ type Node struct {
 	pods map[types.UID]*pod
 }
 
+const resync = 3 * time.Second
+
 // Start registers a Node and begins to run pods.
 func Start(ctx context.Context, cfg *rest.Config, o Options) (*Node, error) {
 	if o.Name == "" {
@@ -77,7 +79,8 @@ func Start(ctx context.Context, cfg *rest.Config, o Options) (*Node, error) {
 	// The node lives until Stop, whatever becomes of the caller's context.
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.cancel = cancel
-	informer := informers.NewSharedInformerFactory(client, 0).Core().V1().Pods().Informer()
+	// Seen again and again, a pod that could not be bound is bound in the end.
+	informer := informers.NewSharedInformerFactory(client, resync).Core().V1().Pods().Informer()
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { n.saw(run, o.(*corev1.Pod)) },
 		UpdateFunc: func(_, o any) { n.saw(run, o.(*corev1.Pod)) },

@@ -12,7 +12,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 )
 
@@ -141,14 +143,14 @@ func (p *pod) once(ctx context.Context, c *corev1.Container, status *corev1.Cont
 	}
 	p.running(status, started)
 	p.report(ctx)
-	code, signal := p.wait(ctx, cmd)
+	code, signal := p.await(ctx, cmd)
 	p.terminated(status, code, signal, started, "")
 	p.report(ctx)
 	return code, true
 }
 
-// wait waits for a process group, ending it when the pod is to end.
-func (p *pod) wait(ctx context.Context, cmd *exec.Cmd) (code, signal int32) {
+// await waits for a process group, ending it when the pod is to end.
+func (p *pod) await(ctx context.Context, cmd *exec.Cmd) (code, signal int32) {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	group := -cmd.Process.Pid
@@ -178,9 +180,13 @@ func (p *pod) logPath(container string) string {
 	return filepath.Join(p.node.Dir, string(p.spec.UID)+"_"+container+".log")
 }
 
+// patient outlasts a restart of the API server, as a kubelet would.
+var patient = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 1.3, Jitter: 0.1, Steps: 25, Cap: 5 * time.Second}
+
 // report writes the status, unless the API has it already.
 func (p *pod) report(ctx context.Context) {
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	again := func(err error) bool { return ctx.Err() == nil && !apierrors.IsNotFound(err) }
+	err := retry.OnError(patient, again, func() error {
 		pods := p.node.client.CoreV1().Pods(p.spec.Namespace)
 		current, err := pods.Get(ctx, p.spec.Name, metav1.GetOptions{})
 		if err != nil || current.UID != p.spec.UID {

@@ -24,6 +24,7 @@ type Server struct {
 	URL  string // of the UI
 	API  string // PREFECT_API_URL
 
+	spec    process.Spec
 	process *process.Process
 }
 
@@ -46,21 +47,30 @@ func Start(ctx context.Context, v *Venv, o Options) (*Server, error) {
 		"PREFECT_SERVER_SERVICES_FOREMAN_DEPLOYMENT_LAST_POLLED_TIMEOUT_SECONDS=180",
 		"PREFECT_SERVER_SERVICES_FOREMAN_WORK_QUEUE_LAST_POLLED_TIMEOUT_SECONDS=180",
 	)
-	p, err := process.Start(process.Spec{
+	s := &Server{Venv: v, URL: url, API: url + "/api", spec: process.Spec{
 		Name: "prefect-server", Dir: o.Dir, Env: append(env, o.Env...),
 		Args: []string{v.Bin("prefect"), "server", "start", "--host", "127.0.0.1", "--port", strconv.Itoa(port)},
-	})
-	if err != nil {
-		return nil, err
+	}}
+	return s, s.start(ctx)
+}
+
+func (s *Server) start(ctx context.Context) (err error) {
+	if s.process, err = process.Start(s.spec); err != nil {
+		return err
 	}
-	s := &Server{Venv: v, URL: url, API: url + "/api", process: p}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	if err := p.WaitFor(ctx, "health", func(ctx context.Context) error { return s.Call(ctx, "GET", "/health", nil, nil) }); err != nil {
+	if err := s.process.WaitFor(ctx, "health", func(ctx context.Context) error { return s.Call(ctx, "GET", "/health", nil, nil) }); err != nil {
 		s.Stop()
-		return nil, err
+		return err
 	}
-	return s, nil
+	return nil
+}
+
+// Restart kills the server and starts it again at the same address.
+func (s *Server) Restart(ctx context.Context) error {
+	s.process.Stop(0)
+	return s.start(ctx)
 }
 
 // Stop ends the server.

@@ -1,12 +1,14 @@
 package tests
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,28 +75,37 @@ func (c *chaos) before(next http.Handler) http.Handler {
 }
 
 // TestFlakyServers: at a fifth of all requests something goes wrong; four
-// dispatchers at a time go over thirty runs until all have Jobs.
+// dispatchers at a time go over the runs until all have Jobs.
 func TestFlakyServers(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("CHAOS_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
+	n := 30
+	if full {
+		n = 200
 	}
-	t.Logf("CHAOS_SEED=%d", seed)
 	c := &chaos{rand: rand.New(rand.NewPCG(seed, 0)), share: 0.2, met: map[string]int{}}
 	gate := newCutter(t) // cuts nothing here: it is the proxy before both servers
 	kubeconfig := gate.kubeconfig(t)
 	gate.prefect.Config.Handler = c.before(gate.prefect.Config.Handler)
 	gate.kube.Config.Handler = c.before(gate.kube.Config.Handler)
-	ids := runs(t, pool(t, "flaky", nil), 30, time.Now())
+	ids := runs(t, pool(t, "flaky", nil), n, time.Now())
 	env := []string{"PREFECT_API_URL=" + gate.prefect.URL + "/api", "KUBECONFIG=" + kubeconfig, "SLIPWAY_ORPHAN_GRACE=60s", "SLIPWAY_DEADLINE=5s"}
-	for round := 0; round < 8 && !settled(t, ids); round++ {
+	passUntil(t, "flaky", ids, 4, 8, env)
+	faults := 0
+	for _, met := range c.met {
+		faults += met
+	}
+	prove(t, "flaky servers", "flaky-", faults, ids, 2*time.Minute, fmt.Sprint(c.met))
+}
+
+// passUntil makes passes, so many dispatchers at once and so many times, and then
+// ordinary ones until every run has a Job: what is left by then waits for its next
+// try, or for the sweep.
+func passUntil(t *testing.T, pool string, ids []string, dispatchers, rounds int, env []string) {
+	t.Helper()
+	for round := 0; round < rounds && !settled(t, ids); round++ {
 		var all sync.WaitGroup
-		for range 4 {
+		for range dispatchers {
 			all.Go(func() {
-				result, err := w.SlipwayWith(t.Context(), env, "dispatch", "--work-pool", "flaky")
+				result, err := w.SlipwayWith(t.Context(), env, "dispatch", "--work-pool", pool)
 				if err != nil || result.Code != 0 && result.Code != 4 {
 					t.Errorf("slipway ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
 				}
@@ -102,14 +113,38 @@ func TestFlakyServers(t *testing.T) {
 		}
 		all.Wait()
 	}
-	// What is left is waiting for its next try, or for the sweep.
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline) && !settled(t, ids); time.Sleep(2 * time.Second) {
-		if _, err := w.Slipway(t.Context(), "dispatch", "--work-pool", "flaky"); err != nil {
+		if _, err := w.Slipway(t.Context(), "dispatch", "--work-pool", pool); err != nil {
 			t.Fatal(err)
 		}
 	}
-	completed(t, ids, time.Minute)
-	t.Log(c.met, once(t, "flaky-", ids))
+}
+
+// TestRestarts: a server is killed and started again while a pass is under way.
+func TestRestarts(t *testing.T) {
+	for name, restart := range map[string]func(context.Context) error{
+		"Prefect": w.Prefect.Restart, "API server": w.Cluster.RestartAPIServer,
+	} {
+		t.Run(name, func(t *testing.T) {
+			gate := newCutter(t)
+			kubeconfig := gate.kubeconfig(t)
+			poolName := "restart-" + strings.ToLower(name[:3])
+			ids := runs(t, pool(t, poolName, nil), 24, time.Now())
+			var once sync.Once
+			restarted := make(chan error, 1)
+			gate.on = func(n int, _ *http.Request) {
+				if n > 30 { // amid claims and Jobs
+					once.Do(func() { go func() { restarted <- restart(context.WithoutCancel(t.Context())) }() })
+				}
+			}
+			env := []string{"PREFECT_API_URL=" + gate.prefect.URL + "/api", "KUBECONFIG=" + kubeconfig, "SLIPWAY_ORPHAN_GRACE=20s", "SLIPWAY_DEADLINE=10s"}
+			passUntil(t, poolName, ids, 3, 6, env)
+			if err := <-restarted; err != nil {
+				t.Fatal(err)
+			}
+			prove(t, name+" restarts in mid-pass", poolName+"-", 1, ids, 2*time.Minute, "")
+		})
+	}
 }
 
 // TestMixedFleet: a Python worker serves the same pool at the same time.
@@ -171,5 +206,11 @@ func TestMixedFleet(t *testing.T) {
 	if len(list.Items) != len(ids) || ours == 0 || ours == len(ids) {
 		t.Errorf("%d Jobs for %d runs, %d of them Slipway's: one of the two had nothing to do", len(list.Items), len(ids), ours)
 	}
-	t.Logf("runs: %d, Jobs by Slipway: %d, by the Python worker: %d", len(ids), ours, len(list.Items)-ours)
+	row := proven{what: "a Python worker on the same pool", runs: len(ids), jobs: len(list.Items),
+		note: fmt.Sprintf("%d Jobs by Slipway, %d by the worker", ours, len(list.Items)-ours)}
+	for _, id := range ids {
+		row.lost += max(0, 1-executions[id])
+		row.doubled += max(0, executions[id]-1)
+	}
+	proof.rows = append(proof.rows, row)
 }

@@ -1,7 +1,7 @@
 package tests
 
 import (
-	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
@@ -66,16 +66,27 @@ func TestLookAhead(t *testing.T) {
 	once(t, "ahead-", ids)
 }
 
-// TestRacingDispatchers: sixteen processes at once over fifty runs, and eight over
-// a hundred: one Job and one execution each.
-func TestRacingDispatchers(t *testing.T) {
-	t.Run("16 x 50", func(t *testing.T) { race(t, "race", 16, 50) })
-	t.Run("8 x 100", func(t *testing.T) { race(t, "storm", 8, 100) })
+// TestStorm: dispatchers and webhooks at once over more runs than one poll returns
+// to each: one Job and one execution for each run.
+func TestStorm(t *testing.T) {
+	t.Run("16 x 50", func(t *testing.T) { storm(t, "race", 16, 0, 50) })
+	if full {
+		t.Run("32 x 500", func(t *testing.T) { storm(t, "storm", 16, 16, 500) })
+	} else {
+		t.Run("8 x 100", func(t *testing.T) { storm(t, "storm", 4, 4, 100) })
+	}
 }
 
-func race(t *testing.T, name string, dispatchers, n int) {
+func storm(t *testing.T, name string, dispatchers, hooks, n int) {
 	ids := runs(t, pool(t, name, nil), n, time.Now())
+	address := ""
+	if hooks > 0 {
+		address = serve(t, name)
+	}
 	var all sync.WaitGroup
+	for range hooks {
+		all.Go(func() { hook(t, address, name) })
+	}
 	for range dispatchers {
 		all.Go(func() {
 			result, err := w.Slipway(t.Context(), "dispatch", "--work-pool", name)
@@ -85,44 +96,49 @@ func race(t *testing.T, name string, dispatchers, n int) {
 		})
 	}
 	all.Wait()
-	completed(t, ids, 3*time.Minute)
-	count := once(t, name+"-", ids)
-	if count.makers["system:serviceaccount:slipway:slipway"] != count.jobs {
-		t.Errorf("Jobs were made by %v", count.makers)
+	prove(t, fmt.Sprintf("%d dispatchers and %d webhooks at once", dispatchers, hooks), name+"-", 0, ids, 15*time.Minute, "")
+	if makers := once(t, name+"-", ids).makers; makers["system:serviceaccount:slipway:slipway"] != n {
+		t.Errorf("Jobs were made by %v", makers)
 	}
-	t.Logf("dispatchers: %d, %s", dispatchers, count)
 }
 
 var listening = regexp.MustCompile(`"address":"([^"]+)"`)
 
-// TestHookAndDispatch: a webhook and the command line want the same runs.
-func TestHookAndDispatch(t *testing.T) {
-	ids := runs(t, pool(t, "hook", nil), 20, time.Now())
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	serve := exec.CommandContext(ctx, w.Binary, "serve")
-	serve.Env = append(w.Env(), "SLIPWAY_WORK_POOLS=hook", "SLIPWAY_LISTEN=127.0.0.1:0", "SLIPWAY_AUTH_TOKENS=hush")
-	stderr, err := serve.StderrPipe()
+// serve starts the HTTP face for a work pool and returns its address. It must
+// drain when the test ends.
+func serve(t *testing.T, pool string, env ...string) string {
+	t.Helper()
+	cmd := exec.Command(w.Binary, "serve")
+	cmd.Env = append(append(w.Env(), "SLIPWAY_WORK_POOLS="+pool, "SLIPWAY_LISTEN=127.0.0.1:0", "SLIPWAY_AUTH_TOKENS=hush"), env...)
+	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := serve.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	address := "http://" + readAddress(t, stderr)
+	t.Cleanup(func() {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("serve did not drain: %v", err)
+		}
+	})
+	return "http://" + readAddress(t, stderr)
+}
+
+// TestHookAndDispatch: a webhook and the command line want the same runs.
+func TestHookAndDispatch(t *testing.T) {
+	ids := runs(t, pool(t, "hook", nil), 20, time.Now())
+	address := serve(t, "hook")
 	var all sync.WaitGroup
 	for range 5 {
-		all.Go(func() { hook(t, address) })
+		all.Go(func() { hook(t, address, "hook") })
 		all.Go(func() { dispatch(t, 0, "--work-pool", "hook") })
 	}
 	all.Wait()
 	completed(t, ids, 2*time.Minute)
-	if err := serve.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := serve.Wait(); err != nil {
-		t.Errorf("serve did not drain: %v", err)
-	}
 	once(t, "hook-", ids)
 }
 
@@ -144,8 +160,8 @@ func readAddress(t *testing.T, stderr io.Reader) string {
 	}
 }
 
-func hook(t *testing.T, address string) {
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/v1/hooks/prefect", strings.NewReader(`{"pool":"hook"}`))
+func hook(t *testing.T, address, pool string) {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/v1/hooks/prefect", strings.NewReader(`{"pool":"`+pool+`"}`))
 	if err != nil {
 		t.Error(err)
 		return

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer w.Stop()
+		defer printProof(os.Stderr)
 		return m.Run()
 	}())
 }

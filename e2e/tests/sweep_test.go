@@ -28,6 +28,9 @@ import (
 type cutter struct {
 	prefect, kube *httptest.Server
 
+	// at each request, with its number; for faults of other kinds
+	on func(n int, r *http.Request)
+
 	mu      sync.Mutex
 	seen    int
 	at      int  // the request to cut at, from 1
@@ -64,8 +67,11 @@ func (c *cutter) before(t *testing.T, target string, transport http.RoundTripper
 		if cut {
 			c.request = r.Method + " " + r.URL.Path
 		}
-		victim, after := c.victim, c.after
+		victim, after, on, n := c.victim, c.after, c.on, c.seen
 		c.mu.Unlock()
+		if on != nil {
+			on(n, r)
+		}
 		if !cut {
 			proxy.ServeHTTP(rw, r)
 			return
@@ -149,9 +155,7 @@ func TestPowerCut(t *testing.T) {
 	if cuts < 20 {
 		t.Errorf("only %d cuts were made", cuts)
 	}
-	completed(t, all, 3*time.Minute)
-	tally := once(t, "cut-", all)
-	t.Logf("power cuts: %d, %s", cuts, tally)
+	prove(t, "power cut before and after each request", "cut-", cuts, all, 3*time.Minute, "")
 }
 
 // settled tells whether all runs have Jobs.
@@ -223,7 +227,7 @@ func TestCrashIsSeen(t *testing.T) {
 	if err := w.Prefect.Call(t.Context(), "POST", "/logs/filter", filter, &logs); err != nil {
 		t.Fatal(err)
 	}
-	if text := fmt.Sprint(logs); !strings.Contains(text, "The last lines of pod crash-") || !strings.Contains(text, id+" ACCEPT") {
+	if text := fmt.Sprint(logs); !strings.Contains(text, "The last lines of container prefect-job in pod crash-") || !strings.Contains(text, id+" ACCEPT") {
 		t.Errorf("the run's log: %s", text)
 	}
 }

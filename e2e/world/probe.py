@@ -1,6 +1,7 @@
 """A flow run in little: say RUNNING, note the execution, say COMPLETED.
 
-PROBE_SECONDS makes it run that long, PROBE_EXIT makes it die without a word.
+PROBE_SECONDS makes it run that long, PROBE_EXIT makes it die without a word, and
+PROBE_FALSE_STARTS lets so many pods of the run die before they say anything.
 Starts in a twentieth of the time of `prefect flow-run execute`, so that storms of
 runs fit on a small machine. Waits as the engine does when it comes too early.
 """
@@ -38,6 +39,13 @@ def propose(kind):
     raise SystemExit(f"{run}: no answer to {kind}")
 
 
+if "PROBE_FALSE_STARTS" in os.environ:
+    with open(os.environ["EXECUTIONS"] + ".starts", "a+") as starts:
+        starts.seek(0)
+        before = starts.read().split().count(run)
+        starts.write(run + "\n")
+    if before < int(os.environ["PROBE_FALSE_STARTS"]):
+        raise SystemExit(9)
 answer = propose("RUNNING")
 while answer["status"] == "WAIT":
     time.sleep(answer["details"]["delay_seconds"])

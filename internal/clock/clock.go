@@ -23,16 +23,32 @@ type Clock struct {
 func (c *Clock) Skew() time.Duration { return time.Duration(c.skew.Load()) }
 
 // Watch reads the Date of all answers that a transport brings.
-func (c *Clock) Watch(next http.RoundTripper) http.RoundTripper {
-	return transport(func(r *http.Request) (*http.Response, error) {
-		sent := c.now()
-		resp, err := next.RoundTrip(r)
-		if err == nil {
-			c.see(resp.Header.Get("Date"), sent, c.now())
-		}
-		return resp, err
-	})
+func (c *Clock) Watch(next http.RoundTripper) http.RoundTripper { return &transport{c, next} }
+
+type transport struct {
+	clock *Clock
+	next  http.RoundTripper
 }
+
+// RoundTrip sends one request.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	sent := t.clock.now()
+	resp, err := t.next.RoundTrip(r)
+	if err == nil {
+		t.clock.see(resp.Header.Get("Date"), sent, t.clock.now())
+	}
+	return resp, err
+}
+
+// CloseIdleConnections is what http.Client's method of that name looks for.
+func (t *transport) CloseIdleConnections() {
+	if next, ok := t.next.(interface{ CloseIdleConnections() }); ok {
+		next.CloseIdleConnections()
+	}
+}
+
+// WrappedRoundTripper is what client-go's own look for behind others.
+func (t *transport) WrappedRoundTripper() http.RoundTripper { return t.next }
 
 func (c *Clock) now() time.Time {
 	if c.Now == nil {
@@ -57,7 +73,3 @@ func (c *Clock) see(date string, sent, received time.Time) {
 		c.skew.Store(int64(skew))
 	}
 }
-
-type transport func(*http.Request) (*http.Response, error)
-
-func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }

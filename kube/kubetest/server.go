@@ -55,6 +55,7 @@ func New(tb testing.TB, namespaces ...string) *Server {
 	mux.HandleFunc("GET /version", s.locked(func(http.ResponseWriter, *http.Request) (int, Doc) { return 200, Doc{"gitVersion": "v1.36.3"} }))
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}", s.locked(s.namespace))
 	mux.HandleFunc("GET /apis/batch/v1/jobs", s.locked(s.list))
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	for _, root := range []string{"/api/v1", "/apis/batch/v1"} {
 		collection := root + "/namespaces/{namespace}/{resource}"
 		mux.HandleFunc("POST "+collection, s.locked(s.create))

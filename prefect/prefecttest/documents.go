@@ -88,7 +88,10 @@ func (s *Server) deleteDeployment(r *http.Request, _ Doc) (int, any, *fault) {
 
 func (s *Server) filterDeployments(_ *http.Request, body Doc) (int, any, *fault) {
 	by, _ := body["deployments"].(Doc)
-	return http.StatusOK, page(s.deploys, body, func(d Doc) bool { return anyOf(by["id"], d["id"]) }), nil
+	byPool, _ := body["work_pools"].(Doc)
+	return http.StatusOK, page(s.deploys, body, func(d Doc) bool {
+		return anyOf(by["id"], d["id"]) && anyOf(byPool["name"], d["work_pool_name"])
+	}), nil
 }
 
 func (s *Server) createLogs(_ *http.Request, body Doc) (int, any, *fault) {

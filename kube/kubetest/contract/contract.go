@@ -51,6 +51,11 @@ func Run(t *testing.T, client *kube.Client, namespace string) {
 			t.Errorf("read %+v, %v; created %+v", again, err, job)
 		}
 	})
+	t.Run("a server that is ready", func(t *testing.T) {
+		if err := client.Ready(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("a Job that is not there", func(t *testing.T) {
 		_, err := client.Job(t.Context(), namespace, "contract-none")
 		wantKind(t, err, kube.NotFound)

@@ -42,6 +42,17 @@ func runsByState(t *T) {
 	t.equal("scheduled run found", got[scheduled], false)
 }
 
+func deploymentsByPool(t *T) {
+	w, other := t.world(nil), t.world(nil)
+	found, _ := t.expect(200, "POST", "/deployments/filter", doc{
+		"work_pools": doc{"name": doc{"any_": []string{w.pool}}}, "sort": "NAME_ASC", "limit": 200, "offset": 0,
+	}).([]any)
+	t.equal("number of deployments", len(found), 1)
+	t.equal("deployment", at(found[0], "id"), w.deployment)
+	t.equal("work pool", at(found[0], "work_pool_name"), w.pool)
+	t.equal("another's", at(found[0], "id") == other.deployment, false)
+}
+
 func newestLines(t *T) {
 	run := uuid.NewString()
 	line := func(message string, ago time.Duration) doc {

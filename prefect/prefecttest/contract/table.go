@@ -47,6 +47,7 @@ var Table = []Row{
 	{"API versions", "15", apiVersions},
 	{"an engine's retry is not polled", "retries", engineRetry},
 	{"runs by type or name of state", "filters", runsByState},
+	{"deployments of a work pool", "filters", deploymentsByPool},
 	{"log lines of a run, the newest first", "filters", newestLines},
 	{"an event is kept once", "filters", oneEvent},
 }
