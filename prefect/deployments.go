@@ -46,7 +46,8 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 		Pool   string `json:"work_pool_name"`
 		Limit  *int   `json:"concurrency_limit"`
 
-		JobVariables JobVariables `json:"job_variables"`
+		JobVariables   JobVariables `json:"job_variables"`
+		InfraOverrides JobVariables `json:"infra_overrides"` // as 2.20 sends them
 		Global       *struct {
 			Limit int `json:"limit"`
 		} `json:"global_concurrency_limit"`
@@ -56,6 +57,9 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 	}
 	d.ID, d.Name, d.ConcurrencyLimit = fields.ID, fields.Name, fields.Limit
 	d.FlowID, d.WorkPoolName, d.JobVariables = fields.FlowID, fields.Pool, fields.JobVariables
+	if d.JobVariables.Namespace == "" {
+		d.JobVariables = fields.InfraOverrides
+	}
 	if fields.Global != nil {
 		d.ConcurrencyLimit = &fields.Global.Limit
 	}

@@ -239,9 +239,28 @@ func (j *job) belongTogether() error {
 				Message: fmt.Sprintf("is %s, and the %s given is %s", want, one.name, have)}
 		}
 	}
+	if j.rules.infraOverrides {
+		if err := renameOverrides(j.deployment); err != nil {
+			return err
+		}
+	}
 	if value, ok := j.deployment.get("job_variables"); ok && !isObject(value) {
 		return &Fault{At: "deployment", Kind: "ValidationError", Path: "deployment/job_variables", Message: "must be an object, not " + typeName(value)}
 	}
+	return nil
+}
+
+// renameOverrides reads what servers of 2.20 send as infra_overrides and nothing
+// else (seen on 2.20.25), though they take job_variables.
+func renameOverrides(deployment *object) error {
+	former, there := deployment.get("infra_overrides")
+	if !there || former == nil {
+		return nil
+	}
+	if now, both := deployment.get("job_variables"); both && now != nil && !equal(now, former) {
+		return &Fault{At: "deployment", Kind: "ValueError", Path: "deployment/infra_overrides", Message: "differs from job_variables, which is its new name"}
+	}
+	deployment.set("job_variables", former)
 	return nil
 }
 

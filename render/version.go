@@ -18,6 +18,7 @@ type rules struct {
 	inlineBlocks   bool // a block placeholder may stand inside a longer text (since 3.7.0)
 	exactValuePath bool // only value, value. and value[ name the block's value; else whatever begins with value
 	jsonVariables  bool // variables of any JSON type; else strings only
+	infraOverrides bool // a server sends a deployment's job variables under their former name
 
 	// Configuration.
 	laxStrings  bool // pydantic 1: numbers and booleans pass for strings
@@ -48,6 +49,6 @@ var versions = map[Version]rules{
 		ctxInName: true, nullTemplates: true, sigterm: true, podMetadata: true, settings: settings3, secretsV3: true,
 	},
 	V2: {
-		nullDefaults: true, laxStrings: true, lowerLabels: true, needDeployment: true, settings: settings2,
+		nullDefaults: true, infraOverrides: true, laxStrings: true, lowerLabels: true, needDeployment: true, settings: settings2,
 	},
 }

@@ -70,6 +70,7 @@ func (d *Demo) deploy(ctx context.Context) error {
 		Version   string         `json:"version"`
 		PoolName  string         `json:"work_pool_name"`
 		Variables map[string]any `json:"job_variables"`
+		Overrides map[string]any `json:"infra_overrides"` // as 2.20 sends them
 		Schedules []struct {
 			Schedule map[string]any `json:"schedule"`
 		} `json:"schedules"`
@@ -79,6 +80,11 @@ func (d *Demo) deploy(ctx context.Context) error {
 		"work_pools": map[string]any{"name": map[string]any{"any_": []string{world.Pool}}},
 	}, &deployments); err != nil {
 		return err
+	}
+	for i := range deployments {
+		if len(deployments[i].Overrides) > 0 {
+			deployments[i].Variables = deployments[i].Overrides
+		}
 	}
 	if len(deployments) != 2 || deployments[0].Version != "1.0" || len(deployments[0].Schedules) != 1 || len(deployments[0].Variables) != 6 {
 		return fmt.Errorf("the server has these deployments: %+v", deployments)
@@ -164,7 +170,8 @@ func (d *Demo) showRun(ctx context.Context, id string) (*batchv1.Job, error) {
 		return nil, err
 	}
 	d.say("Kubernetes: Job %s/%s uid %s complete at %s", job.Namespace, job.Name, job.UID, job.Status.CompletionTime.Local().Format("15:04:05"))
-	if run.PID != job.Namespace+":"+job.Name {
+	// 2.x has the cluster's UID before it.
+	if name := job.Namespace + ":" + job.Name; run.PID != name && !strings.HasSuffix(run.PID, ":"+name) {
 		return nil, fmt.Errorf("Prefect's infrastructure pid %q does not name that Job", run.PID)
 	}
 	return job, d.showLog(ctx, job)

@@ -22,7 +22,7 @@ func (e *cannotStart) Error() string { return e.text }
 
 // command makes the process of a container.
 func (p *pod) command(ctx context.Context, c *corev1.Container) (*exec.Cmd, error) {
-	image, ok := p.node.Images[c.Image]
+	image, ok := p.node.image(c.Image)
 	if !ok {
 		return nil, &cannotStart{"ErrImagePull", fmt.Sprintf("the process node has no image %q", c.Image)}
 	}

@@ -92,6 +92,20 @@ func Start(ctx context.Context, cfg *rest.Config, o Options) (*Node, error) {
 	return n, nil
 }
 
+// SetImages changes what later containers run.
+func (n *Node) SetImages(images map[string]Image) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Images = images
+}
+
+func (n *Node) image(name string) (Image, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	image, ok := n.Images[name]
+	return image, ok
+}
+
 // Stop ends all containers and the node.
 func (n *Node) Stop() {
 	n.cancel()

@@ -93,7 +93,11 @@ func (g *generator) input() Input {
 	}
 	names := variableNames(template)
 	in.Deployment["job_variables"] = g.variables(names)
-	delete(in.Deployment, "infra_overrides") // the older name of the same, in 2.20
+	delete(in.Deployment, "infra_overrides")
+	if g.version != "3.8.8" && g.maybe(50) { // servers of 2.20 send this name and no other
+		in.Deployment["infra_overrides"] = in.Deployment["job_variables"]
+		delete(in.Deployment, "job_variables")
+	}
 	if g.maybe(60) {
 		in.FlowRun["job_variables"] = g.variables(names)
 	}

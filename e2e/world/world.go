@@ -177,6 +177,28 @@ func (w *World) images(home string, venv *prefectserver.Venv) map[string]node.Im
 	}
 }
 
+// Use puts a Prefect server of another version, on SQLite, in the place of the
+// world's, and its Python into the example's image, until restore is called.
+func (w *World) Use(ctx context.Context, venv *prefectserver.Venv) (restore func(), err error) {
+	dir, err := w.sub("prefect-" + venv.Version)
+	if err != nil {
+		return nil, err
+	}
+	other, err := prefectserver.Start(ctx, venv, prefectserver.Options{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	home := filepath.Join(w.Dir, "pods")
+	before := w.Prefect
+	w.Prefect = other
+	w.node.SetImages(w.images(home, venv))
+	return func() {
+		w.Prefect = before
+		w.node.SetImages(w.images(home, before.Venv))
+		other.Stop()
+	}, nil
+}
+
 func (w *World) executions() string { return filepath.Join(w.Dir, "executions") }
 
 // Executions counts how often the probe image ran, by flow run.

@@ -1,0 +1,182 @@
+package tests
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	core "slipway/dispatch"
+	"slipway/e2e/demo"
+	"slipway/e2e/prefectserver"
+	"slipway/e2e/world"
+	"slipway/kube"
+	"slipway/prefect"
+)
+
+// skewed is a dispatcher on a machine whose clock is off.
+func skewed(t *testing.T, skew time.Duration) *core.Dispatcher {
+	t.Helper()
+	now := func() time.Time { return time.Now().Add(skew) }
+	server, err := prefect.New(prefect.Options{URL: w.Prefect.API, MaxRetries: 5, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := kube.LoadConfig(w.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := kube.New(config, kube.Options{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return core.New(core.Options{
+		Prefect: server, Kube: cluster, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: now,
+		WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 4, Deadline: 10 * time.Second, OrphanGrace: 15 * time.Second, SettleGrace: 30 * time.Second,
+		Namespace: "default", Environ: map[string]string{"PREFECT_API_URL": w.Prefect.API},
+	})
+}
+
+// TestClockSkew: machines whose clocks are minutes apart serve one pool at once,
+// each with its sweep; a run that is due in three minutes stays where it is.
+func TestClockSkew(t *testing.T) {
+	d := pool(t, "skew", nil)
+	early := runs(t, d, 1, time.Now().Add(3*time.Minute))[0]
+	ids := runs(t, d, 24, time.Now())
+	skews := []time.Duration{0, 7 * time.Minute, -7 * time.Minute, 90 * time.Second}
+	for range 3 {
+		var all sync.WaitGroup
+		for _, skew := range skews {
+			machine := skewed(t, skew)
+			all.Go(func() {
+				reports, err := machine.Dispatch(t.Context(), core.Request{WorkPools: []string{"skew"}, Sweep: true})
+				if err != nil {
+					t.Errorf("%s: %v", skew, err)
+				}
+				for _, r := range reports {
+					if r.Sweep == nil || r.Sweep.Mended != 0 {
+						t.Errorf("%s: the sweep mended what was not broken: %+v", skew, r.Sweep)
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+	prove(t, "clocks 7 minutes ahead and behind", "skew-", len(skews)-1, ids, time.Minute, "")
+	if state := stateOf(t, early); state != "SCHEDULED" {
+		t.Errorf("the run that is not due is %s", state)
+	}
+}
+
+// TestRetryBudget: a server that answers nothing but 503 or 429 is asked a bounded
+// number of times, and the pass ends within its deadline.
+func TestRetryBudget(t *testing.T) {
+	id := runs(t, pool(t, "budget", nil), 1, time.Now())[0]
+	var asked atomic.Int64
+	refuse := func(code int, where string, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, where) {
+				next.ServeHTTP(rw, r)
+				return
+			}
+			asked.Add(1)
+			rw.Header().Set("Retry-After", "1")
+			rw.WriteHeader(code)
+		})
+	}
+	for _, c := range []struct {
+		name  string
+		spoil func(*cutter)
+		most  int64
+		limit time.Duration
+	}{
+		{"the poll is answered 429", func(c *cutter) {
+			c.prefect.Config.Handler = refuse(429, "/get_scheduled_flow_runs", c.prefect.Config.Handler)
+		}, 4, 15 * time.Second},
+		{"Jobs are answered 503", func(c *cutter) { c.kube.Config.Handler = refuse(503, "/jobs", c.kube.Config.Handler) }, 12, 15 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asked.Store(0)
+			gate := newCutter(t)
+			kubeconfig := gate.kubeconfig(t)
+			c.spoil(gate)
+			started := time.Now()
+			result, err := w.SlipwayWith(t.Context(), []string{
+				"PREFECT_API_URL=" + gate.prefect.URL + "/api", "KUBECONFIG=" + kubeconfig, "PREFECT_CLIENT_MAX_RETRIES=3", "SLIPWAY_DEADLINE=6s",
+			}, "dispatch", "--work-pool", "budget", "--no-sweep")
+			took := time.Since(started)
+			if err != nil || result.Code != 4 || asked.Load() == 0 || asked.Load() > c.most || took > c.limit {
+				t.Errorf("exit %d (%v) after %s and %d requests, at most %s and %d are wanted:\n%s%s", result.Code, err, took, asked.Load(), c.limit, c.most, result.Stdout, result.Stderr)
+			}
+			t.Logf("%d requests in %s", asked.Load(), took.Round(time.Millisecond))
+		})
+	}
+	if state := stateOf(t, id); state != "PENDING" {
+		t.Errorf("after 503s, whose effect is not known, the run is %s", state)
+	}
+	eventually(t, "its Job", func() bool { sweep(t, "budget", "SLIPWAY_ORPHAN_GRACE=0s"); return len(jobsOf(t, id)) == 1 })
+	prove(t, "a deadline's worth of 503", "budget-", int(asked.Load()), []string{id}, time.Minute, "")
+}
+
+// onPrefect2 lets a test use a server of 2.20 in the place of 3.x's.
+func onPrefect2(t *testing.T) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	venv, err := prefectserver.Install(ctx, os.Stderr, prefectserver.Worker2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restore, err := w.Use(ctx, venv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(restore)
+}
+
+// TestPrefect2: the whole demo, and each kind of repair, on 2.20.
+func TestPrefect2(t *testing.T) {
+	onPrefect2(t)
+	t.Run("demo", func(t *testing.T) {
+		if err := w.CreatePool(t.Context(), world.Pool); err != nil {
+			t.Fatal(err)
+		}
+		if err := (&demo.Demo{World: w, Out: t.Output()}).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("an orphan", func(t *testing.T) {
+		id := runs(t, pool(t, "two-orphan", nil), 1, time.Now())[0]
+		set(t, id, map[string]any{"type": "PENDING", "name": "Pending", "state_details": map[string]any{"transition_id": claimOf(t, id, false)}})
+		sweep(t, "two-orphan", "SLIPWAY_ORPHAN_GRACE=0s")
+		run := completed(t, []string{id}, time.Minute)[0]
+		if strings.Count(run.PID, ":") != 2 {
+			t.Errorf("the pid %q is not of 2.x's shape", run.PID)
+		}
+		once(t, "two-orphan-", []string{id})
+	})
+	t.Run("a crash", func(t *testing.T) {
+		id := runs(t, pool(t, "two-crash", map[string]any{"env": map[string]string{"PROBE_EXIT": "7"}}), 1, time.Now())[0]
+		dispatchOnly(t, "two-crash")
+		running(t, id)
+		sweepUntil(t, "two-crash", id, "CRASHED")
+		if log := logOf(t, id); !strings.Contains(log, "exit code 7") {
+			t.Errorf("its log: %s", log)
+		}
+	})
+	t.Run("a cancellation", func(t *testing.T) {
+		id := runs(t, pool(t, "two-cancel", map[string]any{"env": map[string]string{"PROBE_SECONDS": "600"}}), 1, time.Now())[0]
+		dispatchOnly(t, "two-cancel")
+		running(t, id)
+		set(t, id, map[string]any{"type": "CANCELLING"})
+		sweepUntil(t, "two-cancel", id, "CANCELLED")
+		if jobs := jobsOf(t, id); len(jobs) != 0 {
+			t.Errorf("Jobs are left: %v", jobs)
+		}
+	})
+}
