@@ -5,7 +5,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
-.PHONY: build unit fuzz e2e test lint bench demo clean
+.PHONY: build unit fuzz e2e test proof lint bench demo clean
 
 build: ## bin/slipway
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
@@ -21,6 +21,11 @@ e2e: ## end to end: a real control plane and real Prefect servers, on loopback
 	cd e2e && go vet ./... && go test -count=1 -timeout 25m -shuffle=on -p 1 -v ./...
 
 test: unit fuzz e2e ## everything
+
+# PROOF_SEED repeats a run. About half an hour.
+proof: ## exactly one Job: power cuts, storms of 32 over 500, flaky servers, restarts, skew
+	cd e2e && PROOF=full go test -count=1 -timeout 90m -v ./tests \
+	  -run '^(TestPowerCut|TestStorm|TestFlakyServers|TestRestarts|TestMixedFleet|TestClockSkew|TestRetryBudget|TestPlacesThatChange)$$'
 
 lint:
 	go run $(LINT) run ./...

@@ -138,7 +138,7 @@ func (m model) next(u rules) []model {
 		m.sweep(int8(k), u, step)
 	}
 	m.pods(u, step)
-	m.time(u, step)
+	m.time(step)
 	m.user(u, step)
 	return all
 }
@@ -295,7 +295,7 @@ func (m model) pods(u rules, step func(func(*model))) {
 }
 
 // time makes claims old and runs late, and ends the lives of Jobs.
-func (m model) time(u rules, step func(func(*model))) {
+func (m model) time(step func(func(*model))) {
 	if m.run == pendingRun && !m.overdue {
 		step(func(n *model) { n.overdue = true })
 	}

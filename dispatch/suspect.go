@@ -67,7 +67,7 @@ func (s *sweep) claimOf(ctx context.Context, one *suspect, mine []*kube.JobStatu
 		switch {
 		case claim != nil && strings.EqualFold(job.Annotations[annotationTransition], claim.Details.TransitionID):
 			one.job = job
-		case !job.Failed && !(job.Complete && s.Now().Sub(job.FinishedAt) > s.SettleGrace):
+		case !job.Failed && (!job.Complete || s.Now().Sub(job.FinishedAt) <= s.SettleGrace):
 			one.other = true
 		}
 	}

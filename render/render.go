@@ -239,7 +239,7 @@ func (j *job) belongTogether() error {
 				Message: fmt.Sprintf("is %s, and the %s given is %s", want, one.name, have)}
 		}
 	}
-	if j.rules.infraOverrides {
+	if j.infraOverrides {
 		if err := renameOverrides(j.deployment); err != nil {
 			return err
 		}

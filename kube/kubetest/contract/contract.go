@@ -3,6 +3,7 @@
 package contract
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -51,11 +52,6 @@ func Run(t *testing.T, client *kube.Client, namespace string) {
 			t.Errorf("read %+v, %v; created %+v", again, err, job)
 		}
 	})
-	t.Run("a server that is ready", func(t *testing.T) {
-		if err := client.Ready(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
 	t.Run("a Job that is not there", func(t *testing.T) {
 		_, err := client.Job(t.Context(), namespace, "contract-none")
 		wantKind(t, err, kube.NotFound)
@@ -88,8 +84,10 @@ func Run(t *testing.T, client *kube.Client, namespace string) {
 		if err != nil || len(uid) != 36 {
 			t.Errorf("cluster uid %q, %v", uid, err)
 		}
-		if err := client.Ping(t.Context()); err != nil {
-			t.Error(err)
+		for _, ask := range []func(context.Context) error{client.Ping, client.Ready} {
+			if err := ask(t.Context()); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
