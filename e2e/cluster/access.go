@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -49,6 +50,15 @@ func (c *Cluster) ServiceAccountKubeconfig(ctx context.Context, namespace, name,
 // Apply creates or changes the objects of a YAML stream by server-side apply, in
 // namespace where they are namespaced and name none.
 func (c *Cluster) Apply(ctx context.Context, namespace string, manifests io.Reader) error {
+	return c.apply(ctx, namespace, manifests, nil)
+}
+
+// TryApply is Apply by server-side dry run.
+func (c *Cluster) TryApply(ctx context.Context, namespace string, manifests io.Reader) error {
+	return c.apply(ctx, namespace, manifests, []string{metav1.DryRunAll})
+}
+
+func (c *Cluster) apply(ctx context.Context, namespace string, manifests io.Reader, dryRun []string) error {
 	disco, err := discovery.NewDiscoveryClientForConfig(c.AdminConfig())
 	if err != nil {
 		return err
@@ -73,13 +83,13 @@ func (c *Cluster) Apply(ctx context.Context, namespace string, manifests io.Read
 		if len(object.Object) == 0 {
 			continue
 		}
-		if err := apply(ctx, client, mapper, namespace, &object); err != nil {
+		if err := apply(ctx, client, mapper, namespace, &object, dryRun); err != nil {
 			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
 }
 
-func apply(ctx context.Context, client dynamic.Interface, mapper meta.RESTMapper, namespace string, object *unstructured.Unstructured) error {
+func apply(ctx context.Context, client dynamic.Interface, mapper meta.RESTMapper, namespace string, object *unstructured.Unstructured, dryRun []string) error {
 	kind := object.GroupVersionKind()
 	mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
@@ -92,7 +102,7 @@ func apply(ctx context.Context, client dynamic.Interface, mapper meta.RESTMapper
 		}
 		target = client.Resource(mapping.Resource).Namespace(object.GetNamespace())
 	}
-	_, err = target.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "slipway-e2e", Force: true})
+	_, err = target.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "slipway-e2e", Force: true, DryRun: dryRun})
 	return err
 }
 
@@ -117,6 +127,8 @@ type AuditEvent struct {
 		Username string `json:"username"`
 	} `json:"user"`
 	ObjectRef struct {
+		APIGroup    string `json:"apiGroup"`
+		Resource    string `json:"resource"`
 		Namespace   string `json:"namespace"`
 		Name        string `json:"name"`
 		Subresource string `json:"subresource"`
@@ -128,6 +140,20 @@ type AuditEvent struct {
 
 // JobCreations are the requests by which Jobs were made or should have been.
 func (c *Cluster) JobCreations() ([]AuditEvent, error) {
+	return c.audited(func(e AuditEvent) bool {
+		return e.Verb == "create" && e.ObjectRef.Resource == "jobs" && e.ObjectRef.Subresource == ""
+	})
+}
+
+// SlipwayRequests are those that Slipway's service account made of objects in
+// namespaces, and that its Role allowed.
+func (c *Cluster) SlipwayRequests() ([]AuditEvent, error) {
+	return c.audited(func(e AuditEvent) bool {
+		return e.User.Username == slipwayUser && e.ObjectRef.Namespace != "" && e.ObjectRef.Resource != "namespaces" && e.ResponseStatus.Code != http.StatusForbidden
+	})
+}
+
+func (c *Cluster) audited(keep func(AuditEvent) bool) ([]AuditEvent, error) {
 	f, err := os.Open(c.path("audit.log"))
 	if err != nil {
 		return nil, err
@@ -141,7 +167,7 @@ func (c *Cluster) JobCreations() ([]AuditEvent, error) {
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return nil, fmt.Errorf("read the audit log: %w", err)
 		}
-		if e.Verb == "create" && e.ObjectRef.Subresource == "" {
+		if keep(e) {
 			events = append(events, e)
 		}
 	}

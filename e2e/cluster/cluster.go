@@ -39,13 +39,19 @@ type Cluster struct {
 const controllers = "job-controller,cronjob-controller,ttl-after-finished-controller,garbage-collector-controller,namespace-controller," +
 	"serviceaccount-controller,serviceaccount-token-controller,root-ca-certificate-publisher-controller,resourcequota-controller,pod-garbage-collector-controller"
 
-// auditPolicy keeps who did what to Jobs, for tests to count.
+// slipwayUser is the service account of deploy/base.
+const slipwayUser = "system:serviceaccount:slipway:slipway"
+
+// auditPolicy keeps who did what to Jobs, for tests to count, and all that Slipway
+// did, to hold its Role to.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: Metadata
   resources: [{group: batch, resources: [jobs]}]
+- level: Metadata
+  users: ["` + slipwayUser + `"]
 - level: None
 `
 

@@ -147,13 +147,16 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
-// TestMixedFleet: a Python worker serves the same pool at the same time.
+// TestMixedFleet: a Python worker serves the same pool at the same time. The flows
+// take longer than the worker works off a page of its poll: a run that has
+// completed since then it claims and runs again (prefect-kubernetes 0.8.0; seen as
+// COMPLETED, then Pending and Submitting by the worker), beside anybody.
 func TestMixedFleet(t *testing.T) {
 	venv, err := prefectserver.Install(t.Context(), os.Stderr, prefectserver.Worker3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids := runs(t, pool(t, "mixed", nil), 40, time.Now())
+	ids := runs(t, pool(t, "mixed", map[string]any{"env": map[string]string{"PROBE_SECONDS": "20"}}), 40, time.Now())
 	home := t.TempDir()
 	worker := exec.CommandContext(t.Context(), venv.Bin("prefect"), "worker", "start", "--pool", "mixed", "--type", "kubernetes", "--run-once", "--install-policy", "never")
 	// Without its observer, which puts probes that ended within a second back to
@@ -200,7 +203,7 @@ func TestMixedFleet(t *testing.T) {
 	}
 	for _, id := range ids {
 		if jobs := jobsOf(t, id); len(jobs) != 1 || executions[id] != 1 {
-			t.Errorf("run %s has Jobs %v and %d executions", id, jobs, executions[id])
+			t.Errorf("run %s has Jobs %v and %d executions\n%s", id, jobs, executions[id], w.Story(t.Context(), id))
 		}
 	}
 	if len(list.Items) != len(ids) || ours == 0 || ours == len(ids) {

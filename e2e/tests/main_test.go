@@ -6,6 +6,7 @@ package tests
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -31,7 +32,14 @@ func TestMain(m *testing.M) {
 		}
 		defer w.Stop()
 		defer printProof(os.Stderr)
-		return m.Run()
+		code := m.Run()
+		if whole := flag.Lookup("test.run").Value.String() == ""; whole && code == 0 {
+			if err := roleIsUsed(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return code
 	}())
 }
 
@@ -103,6 +111,9 @@ func dispatch(t *testing.T, code int, args ...string) report {
 	}
 	return r
 }
+
+// contextAfter is for what a test does when it is over.
+func contextAfter(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
 
 // completed waits until runs are COMPLETED.
 func completed(t *testing.T, ids []string, limit time.Duration) []prefectserver.FlowRun {

@@ -199,6 +199,14 @@ func (w *World) Use(ctx context.Context, venv *prefectserver.Venv) (restore func
 	}, nil
 }
 
+// SlipwayImage lets pods run Slipway under an image's name, with the token of its
+// service account: the process node mounts none.
+func (w *World) SlipwayImage(name string) {
+	images := w.images(filepath.Join(w.Dir, "pods"), w.Prefect.Venv)
+	images[name] = node.Image{Entrypoint: []string{w.Binary}, Dir: w.Dir, Env: map[string]string{"KUBECONFIG": w.Kubeconfig, "HOME": w.Dir}}
+	w.node.SetImages(images)
+}
+
 func (w *World) executions() string { return filepath.Join(w.Dir, "executions") }
 
 // Executions counts how often the probe image ran, by flow run.
