@@ -137,7 +137,12 @@ func TestAPIServersAnswer(t *testing.T) {
 				t.Errorf("given back as %s, due %s, with transition id %q", run.StateName, run.NextScheduledStartTime, run.State.Details.TransitionID)
 			}
 			w.kube.Intercept(nil)
-			if line := only(w.pass(func(r *dispatch.Request) { r.LookAhead = time.Minute }), t); line.Outcome != dispatch.Submitted || w.jobsOf(id) != 1 {
+			ahead := func(r *dispatch.Request) { r.LookAhead = time.Minute }
+			if line := only(w.pass(ahead), t); line.Outcome != dispatch.Skipped || !strings.Contains(line.Reason, "next try") {
+				t.Errorf("before its back-off is over: %+v", line)
+			}
+			w.change = func(o *dispatch.Options) { o.Now = func() time.Time { return time.Now().Add(time.Minute) } }
+			if line := only(w.pass(ahead), t); line.Outcome != dispatch.Submitted || w.jobsOf(id) != 1 {
 				t.Errorf("the next pass: %+v, %d Jobs", line, w.jobsOf(id))
 			}
 		})

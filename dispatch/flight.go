@@ -122,10 +122,17 @@ func (f *flight) tooEarly() string {
 	}
 	deployment := f.deployments[f.run.DeploymentID]
 	limited := deployment != nil && deployment.ConcurrencyLimit != nil
-	if f.run.StateName != "AwaitingConcurrencySlot" && !limited {
+	why := ""
+	switch {
+	case limited || f.run.StateName == "AwaitingConcurrencySlot":
+		why = "its deployment has a concurrency limit"
+	case f.run.StateName == "AwaitingRetry":
+		// It may be one that was given back, whose event has waked this pass.
+		why = "it waits for its next try"
+	default:
 		return ""
 	}
-	return fmt.Sprintf("due at %s, and not claimed ahead: its deployment has a concurrency limit", at.UTC().Format("15:04:05Z"))
+	return fmt.Sprintf("due at %s, and not claimed ahead: %s", at.UTC().Format("15:04:05Z"), why)
 }
 
 // deploymentGone deals with a run whose deployment does not exist any more, as

@@ -48,7 +48,7 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 
 		JobVariables   JobVariables `json:"job_variables"`
 		InfraOverrides JobVariables `json:"infra_overrides"` // as 2.20 sends them
-		Global       *struct {
+		Global         *struct {
 			Limit int `json:"limit"`
 		} `json:"global_concurrency_limit"`
 	}

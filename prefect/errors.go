@@ -34,6 +34,12 @@ type Error struct {
 	again bool // worth repeating
 }
 
+// IsNotFound tells whether a server answered that what was asked for is not there.
+func IsNotFound(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == NotFound
+}
+
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)

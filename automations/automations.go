@@ -1,0 +1,151 @@
+// Package automations describes what makes a Prefect server wake Slipway: a webhook
+// block, and automations that call it. It is pure; package prefect writes them.
+package automations
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Kind is a reason to wake Slipway.
+type Kind string
+
+const (
+	Scheduled  Kind = "scheduled"  // a run was made by hand, is late, is to be tried again or resumed
+	Cancelling Kind = "cancelling" // a run is to be cancelled
+	Ended      Kind = "ended"      // a run has ended, which may free a slot for another
+	Tick       Kind = "tick"       // time has passed: runs of schedules announce themselves late or not at all
+)
+
+// Kinds are all of them.
+var Kinds = []Kind{Scheduled, Cancelling, Ended, Tick}
+
+// BlockName is the name of the webhook block.
+const BlockName = "slipway"
+
+// MinTick is the least time that the server takes for a proactive trigger.
+const MinTick = 10 * time.Second
+
+// Doc is a JSON object.
+type Doc = map[string]any
+
+// Options say which automations are wanted.
+type Options struct {
+	WorkPools []string
+	Kinds     []Kind
+	Tick      time.Duration // between ticks; at least MinTick
+	BlockID   string        // of the webhook block
+}
+
+// Block is the data of the webhook block. The server keeps url and headers secret.
+func Block(url, token string) Doc {
+	headers := Doc{"Content-Type": "application/json"}
+	if token != "" {
+		headers["Authorization"] = "Bearer " + token
+	}
+	return Doc{"method": "POST", "url": url, "headers": headers, "allow_private_urls": true, "verify": true}
+}
+
+// Name is that of a work pool's automation, or, of the ticker, of all together.
+// Prefect does not make names unique; Slipway finds its own by them.
+func Name(kind Kind, pool string) string {
+	if kind == Tick {
+		return "slipway: tick"
+	}
+	return fmt.Sprintf("slipway: %s in %s", kind, pool)
+}
+
+// Make lists the automations as POST /automations/ and
+// `prefect automation create --from-file` take them.
+func Make(o Options) []Doc {
+	var all []Doc
+	for _, pool := range o.WorkPools {
+		for _, kind := range []Kind{Scheduled, Cancelling, Ended} {
+			if slices.Contains(o.Kinds, kind) {
+				all = append(all, ofRuns(o, kind, pool))
+			}
+		}
+	}
+	if slices.Contains(o.Kinds, Tick) {
+		all = append(all, tick(o))
+	}
+	return all
+}
+
+// The states by name where only some of a type are meant. AwaitingConcurrencySlot
+// is not among them: a pass that finds no slot leaves the run in it, and would wake
+// the next pass.
+var states = map[Kind]struct {
+	types  []any
+	events []any
+}{
+	Scheduled:  {[]any{"SCHEDULED"}, []any{"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Late", "prefect.flow-run.Resuming", "prefect.flow-run.Scheduled"}},
+	Cancelling: {[]any{"CANCELLING"}, []any{"prefect.flow-run.*"}},
+	Ended:      {[]any{"CANCELLED", "COMPLETED", "CRASHED", "FAILED"}, []any{"prefect.flow-run.*"}},
+}
+
+func ofRuns(o Options, kind Kind, pool string) Doc {
+	return automation(Name(kind, pool), o.BlockID, pool, Doc{
+		"type": "event", "posture": "Reactive",
+		"match":         Doc{"prefect.resource.id": []any{"prefect.flow-run.*"}, "prefect.state-type": states[kind].types},
+		"match_related": Doc{"prefect.resource.role": []any{"work-pool"}, "prefect.resource.name": []any{pool}},
+		"expect":        states[kind].events,
+		"threshold":     1,
+		// Each event counts: with a window the server drops all that come in it.
+		"within": 0,
+	})
+}
+
+// tick expects what never happens, and so fires whenever its time is over.
+func tick(o Options) Doc {
+	return automation(Name(Tick, ""), o.BlockID, "", Doc{
+		"type": "event", "posture": "Proactive",
+		"match":  Doc{"prefect.resource.id": []any{"slipway.tick"}},
+		"expect": []any{"slipway.never"}, "threshold": 1, "within": int(o.Tick.Seconds()),
+	})
+}
+
+// automation calls the webhook with the pool's name, which needs nothing of the
+// event: its objects may not be committed yet when it is sent.
+func automation(name, block, pool string, trigger Doc) Doc {
+	payload := "{}"
+	if pool != "" {
+		payload = fmt.Sprintf(`{"pool": %q}`, pool)
+	}
+	return Doc{
+		"name": name, "description": "Wakes Slipway. Made by `slipway automations`.", "enabled": true,
+		"trigger": trigger,
+		"actions": []any{Doc{"type": "call-webhook", "block_document_id": block, "payload": payload}},
+	}
+}
+
+// Same tells whether the server has an automation as it is wanted, whatever more
+// it has of it. Lists of texts are sets.
+func Same(wanted, stored any) bool {
+	switch want := wanted.(type) {
+	case Doc:
+		have, ok := stored.(Doc)
+		if !ok {
+			return false
+		}
+		for key, value := range want {
+			if !Same(value, have[key]) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		have, ok := stored.([]any)
+		if !ok { // one text stands for a list of it
+			return len(want) == 1 && Same(want[0], stored)
+		}
+		return len(want) == len(have) && !slices.ContainsFunc(want, func(w any) bool {
+			return !slices.ContainsFunc(have, func(h any) bool { return Same(w, h) })
+		})
+	case int:
+		have, ok := stored.(float64)
+		return ok && float64(want) == have
+	}
+	return wanted == stored
+}

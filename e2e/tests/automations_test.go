@@ -1,0 +1,83 @@
+package tests
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// automate runs `slipway automations` with the arguments, for a token.
+func automate(t *testing.T, pool string, args ...string) string {
+	t.Helper()
+	result, err := w.SlipwayWith(t.Context(), []string{"SLIPWAY_AUTH_TOKENS=hush"}, append([]string{"automations", "--work-pool", pool}, args...)...)
+	if err != nil || result.Code != 0 {
+		t.Fatalf("slipway ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
+	}
+	return result.Stdout
+}
+
+// TestAutomations: with nothing but webhooks, a run that is made ends in a Job, a
+// cancelled one loses its pod, and a full deployment makes no loop.
+func TestAutomations(t *testing.T) {
+	d := pool(t, "auto", nil)
+	gate := newCutter(t) // counts what Slipway asks of Prefect
+	var polls atomic.Int64
+	gate.on = func(_ int, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/get_scheduled_flow_runs") {
+			polls.Add(1)
+		}
+	}
+	address := serve(t, "auto", "PREFECT_API_URL="+gate.prefect.URL+"/api")
+	apply := []string{"apply", "--url", address + "/v1/hooks/prefect", "--only", "scheduled,cancelling,ended"}
+	if out := automate(t, "auto", apply...); strings.Count(out, "created") != 4 {
+		t.Errorf("the first time:\n%s", out)
+	}
+	if out := automate(t, "auto", apply...); strings.Count(out, "unchanged") != 4 {
+		t.Errorf("the second time:\n%s", out)
+	}
+	if out := automate(t, "auto"); !strings.Contains(out, "slipway: cancelling in auto") || strings.Contains(out, "does not exist yet") {
+		t.Errorf("printed:\n%s", out)
+	}
+	t.Run("a run made by hand", func(t *testing.T) {
+		// The triggers service takes up new automations within seconds.
+		var took time.Duration
+		for range 3 {
+			started := time.Now()
+			id := runs(t, d, 1, time.Now())[0]
+			eventually(t, "its Job", func() bool { return len(jobsOf(t, id)) == 1 })
+			took = time.Since(started)
+			completed(t, []string{id}, time.Minute)
+			t.Logf("its Job is there after %s", took.Round(10*time.Millisecond))
+		}
+	})
+	t.Run("a cancellation", func(t *testing.T) {
+		long := deploy(t, "auto", "auto-long", map[string]any{"env": map[string]string{"PROBE_SECONDS": "600"}}, nil)
+		id := runs(t, long, 1, time.Now())[0]
+		running(t, id)
+		// As the UI does it.
+		call(t, "POST", "/flow_runs/"+id+"/set_state", map[string]any{"state": map[string]any{"type": "CANCELLING"}, "force": true})
+		eventually(t, "CANCELLED", func() bool { return stateOf(t, id) == "CANCELLED" })
+		if jobs := jobsOf(t, id); len(jobs) != 0 {
+			t.Errorf("Jobs are left: %v", jobs)
+		}
+	})
+	t.Run("a full deployment makes no loop", func(t *testing.T) {
+		full := deploy(t, "auto", "auto-full", map[string]any{"env": map[string]string{"PROBE_SECONDS": "20"}}, map[string]any{"concurrency_limit": 1})
+		ids := runs(t, full, 3, time.Now())
+		eventually(t, "a run that waits for a slot", func() bool {
+			run, err := w.Prefect.FlowRun(t.Context(), ids[2])
+			return err == nil && (run.StateName == "AwaitingConcurrencySlot" || run.StateType == "RUNNING")
+		})
+		time.Sleep(3 * time.Second) // what the creations woke
+		polls.Store(0)
+		time.Sleep(12 * time.Second)
+		if n := polls.Load(); n > 6 {
+			t.Errorf("%d polls in 12 s while nothing happened", n)
+		}
+	})
+	if out := automate(t, "auto", "apply", "--delete"); strings.Count(out, "deleted") != 4 {
+		t.Errorf("deleted:\n%s", out)
+	}
+}
