@@ -58,6 +58,21 @@ func (c *Client) Heartbeat(ctx context.Context, pool, worker string, every time.
 	return err
 }
 
+// Worker is one that has sent heartbeats to a work pool.
+type Worker struct {
+	Name          string    `json:"name"`
+	Status        string    `json:"status"` // ONLINE, OFFLINE
+	LastHeartbeat time.Time `json:"last_heartbeat_time"`
+}
+
+// Workers lists those of a pool, up to 200.
+func (c *Client) Workers(ctx context.Context, pool string) ([]Worker, error) {
+	return do[[]Worker](ctx, c, call{
+		op: "list the workers of " + pool, method: http.MethodPost,
+		path: "/work_pools/" + seg(pool) + "/workers/filter", body: map[string]any{"limit": 200},
+	})
+}
+
 // ScheduledRequest bounds a poll.
 type ScheduledRequest struct {
 	WorkQueueNames  []string  // none: every queue of the pool
