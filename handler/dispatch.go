@@ -86,6 +86,19 @@ func (s *Server) sweep(c echo.Context, in sweepRequest) (sweepAnswer, error) {
 	return sweepAnswer{reports}, nil
 }
 
+// explain says why a flow run has not started.
+func (s *Server) explain(c echo.Context) error {
+	id, err := uuid.Parse(c.Param("id"))
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is no flow run id", c.Param("id")))
+	}
+	explanation, err := s.Passes.Explain(c.Request().Context(), id.String())
+	if err != nil {
+		return &passError{nil, err}
+	}
+	return c.JSON(http.StatusOK, explanation)
+}
+
 // request lays a body over the settings.
 func (s *Server) request(in dispatchRequest) (dispatch.Request, error) {
 	req := s.Defaults

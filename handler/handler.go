@@ -26,6 +26,8 @@ type Passes interface {
 	Dispatch(ctx context.Context, req dispatch.Request) ([]dispatch.Report, error)
 	// Sweep repairs what others left behind in each work pool of the request.
 	Sweep(ctx context.Context, req dispatch.SweepRequest) ([]dispatch.SweepReport, error)
+	// Explain says why a flow run has not started.
+	Explain(ctx context.Context, flowRunID string) (*dispatch.Explanation, error)
 	// Ready reports whether both servers answer.
 	Ready(ctx context.Context) error
 }
@@ -71,6 +73,7 @@ func New(o Options) *Server {
 
 	e.POST("/v1/dispatch", call(s.dispatch), s.authenticate)
 	e.POST("/v1/sweep", call(s.sweep), s.authenticate)
+	e.GET("/v1/explain/:id", s.explain, s.authenticate)
 	e.POST("/v1/hooks/prefect", s.hook, s.authenticate)
 	return s
 }

@@ -43,6 +43,13 @@ func (p passes) Sweep(_ context.Context, r dispatch.SweepRequest) ([]dispatch.Sw
 	return []dispatch.SweepReport{{Pool: name, Rows: []dispatch.SweepRow{}}}, nil
 }
 
+func (p passes) Explain(_ context.Context, id string) (*dispatch.Explanation, error) {
+	if id == "00000000-0000-0000-0000-000000000000" {
+		return nil, &dispatch.Error{Kind: dispatch.Invalid, Message: "flow run " + id + " does not exist"}
+	}
+	return &dispatch.Explanation{ID: id, Reasons: []string{"it is not due"}}, nil
+}
+
 func (p passes) Ready(ctx context.Context) error {
 	if p.ready == nil {
 		return nil
@@ -202,6 +209,15 @@ func TestPoolsOfAHook(t *testing.T) {
 	} {
 		if got := fmt.Sprint(s.poolsOf([]byte(body))); got != want {
 			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	s := server(passes{})
+	for id, want := range map[string]int{"9e9fab33-0000-4000-8000-000000000001": 200, "nonsense": 400, "00000000-0000-0000-0000-000000000000": 400} {
+		if w := ask(s, "GET", "/v1/explain/"+id, ""); w.Code != want || want == 200 && !strings.Contains(w.Body.String(), "it is not due") {
+			t.Errorf("%s: %d %s", id, w.Code, w.Body)
 		}
 	}
 }

@@ -48,6 +48,8 @@ type RunFilter struct {
 	StateTypes []string // PENDING, RUNNING, ...; none: any
 	StateNames []string // as well as those of the types: AwaitingRetry, ...
 	IDs        []string // nil: any
+	Deployment string   // id; "": any
+	WorkQueue  string   // id; "": any
 }
 
 // FlowRuns reads all runs that a filter picks, page by page. Those that do not
@@ -64,6 +66,12 @@ func (c *Client) FlowRuns(ctx context.Context, f RunFilter) ([]FlowRun, error) {
 	body := map[string]any{"flow_runs": runs, "sort": "ID_DESC", "limit": most}
 	if f.WorkPool != "" {
 		body["work_pools"] = map[string]any{"name": map[string]any{"any_": []string{f.WorkPool}}}
+	}
+	if f.Deployment != "" {
+		runs["deployment_id"] = map[string]any{"any_": []string{f.Deployment}}
+	}
+	if f.WorkQueue != "" {
+		body["work_pool_queues"] = map[string]any{"id": map[string]any{"any_": []string{f.WorkQueue}}}
 	}
 	if f.IDs == nil {
 		return c.pages(ctx, body)

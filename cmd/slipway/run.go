@@ -100,7 +100,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err.Error() + "; see " + cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(dispatchCommand(), sweepCommand(), serveCommand(), renderCommand(), automationsCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(dispatchCommand(), sweepCommand(), serveCommand(), renderCommand(), automationsCommand(), doctorCommand(), explainCommand(), versionCommand())
 	return root
 }
 

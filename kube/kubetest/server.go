@@ -42,6 +42,7 @@ type Server struct {
 	namespaces map[string]bool
 	objects    map[string]Doc // "jobs/<namespace>/<name>"
 	created    int
+	denied     []string // "verb resource" that reviews of access answer no to
 }
 
 // New starts a server with these namespaces beside kube-system and default. It
@@ -56,6 +57,7 @@ func New(tb testing.TB, namespaces ...string) *Server {
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}", s.locked(s.namespace))
 	mux.HandleFunc("GET /apis/batch/v1/jobs", s.locked(s.list))
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	mux.HandleFunc("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", s.locked(s.review))
 	for _, root := range []string{"/api/v1", "/apis/batch/v1"} {
 		collection := root + "/namespaces/{namespace}/{resource}"
 		mux.HandleFunc("POST "+collection, s.locked(s.create))
@@ -241,6 +243,23 @@ func (s *Server) list(_ http.ResponseWriter, r *http.Request) (int, Doc) {
 	kind := map[string]string{"jobs": "JobList", "pods": "PodList", "events": "EventList", "secrets": "SecretList"}[resource]
 	version := map[string]string{"jobs": "batch/v1"}[resource]
 	return 200, Doc{"kind": kind, "apiVersion": cmp.Or(version, "v1"), "metadata": Doc{"resourceVersion": "1"}, "items": items}
+}
+
+// Deny makes reviews of access answer no. It denies nothing.
+func (s *Server) Deny(verb, resource string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denied = append(s.denied, verb+" "+resource)
+}
+
+func (s *Server) review(_ http.ResponseWriter, r *http.Request) (int, Doc) {
+	var review Doc
+	if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+		return 400, status(400, "BadRequest", err.Error(), nil)
+	}
+	asked := dig(review, "spec", "resourceAttributes")
+	review["status"] = Doc{"allowed": !slices.Contains(s.denied, fmt.Sprint(asked["verb"], " ", asked["resource"]))}
+	return 201, review
 }
 
 // Change edits a stored object, as a controller would: "jobs/<namespace>/<name>".

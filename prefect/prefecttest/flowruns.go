@@ -180,14 +180,16 @@ func (s *Server) listStates(r *http.Request, _ Doc) (int, any, *fault) {
 }
 
 // filterRuns knows the filters id.any_, deployment_id.any_, state.type.any_ and
-// state.name.any_ (both, or either), and work_pools.name.any_.
+// state.name.any_ (both, or either), work_pools.name.any_, and
+// work_pool_queues.id.any_.
 func (s *Server) filterRuns(_ *http.Request, body Doc) (int, any, *fault) {
 	byRun, _ := body["flow_runs"].(Doc)
 	byState, _ := byRun["state"].(Doc)
 	byPool, _ := body["work_pools"].(Doc)
+	byQueue, _ := body["work_pool_queues"].(Doc)
 	return http.StatusOK, page(s.runs, body, func(run Doc) bool {
 		return anyOf(byRun["id"], run["id"]) && anyOf(byRun["deployment_id"], run["deployment_id"]) &&
-			s.inState(byState, run) && anyOf(byPool["name"], run["work_pool_name"])
+			s.inState(byState, run) && anyOf(byQueue["id"], run["work_queue_id"]) && anyOf(byPool["name"], run["work_pool_name"])
 	}), nil
 }
 

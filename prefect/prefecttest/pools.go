@@ -3,6 +3,7 @@ package prefecttest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -148,11 +149,27 @@ func (s *Server) heartbeat(r *http.Request, body Doc) (int, any, *fault) {
 	if s.has("whole heartbeat interval") && every != float64(int(every)) {
 		return 0, nil, invalid("int_from_float", "Input should be a valid integer, got a number with a fractional part", "body", "heartbeat_interval_seconds")
 	}
-	s.workers[fmt.Sprintf("%v/%v", pool["name"], body["name"])] = over(s.fresh(), body)
+	s.workers[fmt.Sprintf("%v/%v", pool["name"], body["name"])] = over(over(s.fresh(), body), Doc{
+		"work_pool_id": pool["id"], "last_heartbeat_time": s.time(), "status": "ONLINE",
+	})
 	if s.has("heartbeat makes the pool ready") && pool["status"] == "NOT_READY" {
 		pool["status"] = "READY"
 	}
 	return http.StatusNoContent, nil, nil
+}
+
+func (s *Server) filterWorkers(r *http.Request, _ Doc) (int, any, *fault) {
+	pool, f := s.pool(r)
+	if f != nil {
+		return 0, nil, f
+	}
+	found := []Doc{}
+	for _, key := range slices.Sorted(maps.Keys(s.workers)) {
+		if worker := s.workers[key]; worker["work_pool_id"] == pool["id"] {
+			found = append(found, worker)
+		}
+	}
+	return http.StatusOK, found, nil
 }
 
 // number reads a JSON number, or a Go one of a seed; 0 for null.

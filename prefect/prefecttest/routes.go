@@ -24,6 +24,7 @@ func (s *Server) routes() http.Handler {
 		"PATCH /api/work_pools/{name}/queues/{queue}":                  s.patchQueue,
 		"POST /api/work_pools/{name}/queues/filter":                    s.filterQueues,
 		"POST /api/work_pools/{name}/workers/heartbeat":                s.heartbeat,
+		"POST /api/work_pools/{name}/workers/filter":                   s.filterWorkers,
 		"POST /api/work_pools/{name}/get_scheduled_flow_runs":          s.poll,
 		"POST /api/flows/{$}":                                          s.createFlow,
 		"GET /api/flows/{id}":                                          s.readFlow,

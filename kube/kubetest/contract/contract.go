@@ -84,6 +84,12 @@ func Run(t *testing.T, client *kube.Client, namespace string) {
 		if err != nil || len(uid) != 36 {
 			t.Errorf("cluster uid %q, %v", uid, err)
 		}
+		for _, resource := range []string{"jobs", "nonsense"} {
+			allowed, err := client.May(t.Context(), kube.Access{Namespace: namespace, Verb: "create", Group: "batch", Resource: resource})
+			if err != nil || resource == "jobs" && !allowed {
+				t.Errorf("create %s: %t, %v", resource, allowed, err)
+			}
+		}
 		for _, ask := range []func(context.Context) error{client.Ping, client.Ready} {
 			if err := ask(t.Context()); err != nil {
 				t.Error(err)

@@ -40,6 +40,12 @@ func runsByState(t *T) {
 	}
 	t.equal("runs found", got, map[any]bool{retry: true, pending: true})
 	t.equal("scheduled run found", got[scheduled], false)
+	queue := at(t.expect(200, "GET", "/flow_runs/"+pending, nil), "work_queue_id")
+	held, _ := t.expect(200, "POST", "/flow_runs/filter", doc{
+		"flow_runs":        doc{"state": doc{"type": doc{"any_": []string{"PENDING"}}}, "deployment_id": doc{"any_": []string{w.deployment}}},
+		"work_pool_queues": doc{"id": doc{"any_": []any{queue}}}, "sort": "ID_DESC", "limit": 200,
+	}).([]any)
+	t.equal("runs that hold slots of a queue", len(held), 1)
 }
 
 func deploymentsByPool(t *T) {

@@ -148,6 +148,10 @@ func heartbeat(t *T) {
 	t.equal("detail", at(t.expect(404, "POST", "/work_pools/nopool/workers/heartbeat", doc{"name": "w"}), "detail"), `Work pool "nopool" not found.`)
 	t.expect(422, "POST", path, doc{"name": "w", "heartbeat_interval_seconds": 30.5})
 	t.expect(204, "POST", path, doc{"name": "w", "heartbeat_interval_seconds": 30})
+	workers, _ := t.expect(200, "POST", "/work_pools/"+w.pool+"/workers/filter", doc{"limit": 200}).([]any)
+	t.equal("number of workers", len(workers), 1)
+	t.equal("worker", at(workers[0], "name"), "w")
+	t.equal("its status", at(workers[0], "status"), "ONLINE")
 	t.equal("status", at(t.expect(200, "GET", "/work_pools/"+w.pool, nil), "status"), "READY")
 }
 
