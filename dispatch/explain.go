@@ -74,7 +74,9 @@ func (e *explainer) scheduled(ctx context.Context) {
 	if e.run.EmpiricalPolicy.RetryType == "in_process" {
 		e.because("its own engine tries it again, in the pod that it has; no pass claims it")
 	}
-	e.notDue()
+	if !strings.HasPrefix(e.run.StateName, "Awaiting") {
+		e.notDue("it is due at %s, in %s; passes claim it up to SLIPWAY_LOOK_AHEAD earlier")
+	}
 	e.poolHolds(ctx)
 	e.queueHolds(ctx)
 	e.deploymentHolds(ctx)
@@ -82,18 +84,21 @@ func (e *explainer) scheduled(ctx context.Context) {
 	if s := e.run.State; s != nil && s.Name == "AwaitingRetry" && s.Message != "" {
 		e.because("its last attempt was given back: %s", s.Message)
 	}
+	if strings.HasPrefix(e.run.StateName, "Awaiting") {
+		e.notDue("its next try is at %s, in %s")
+	}
 	e.nobodyLooks(ctx)
 	if len(e.reasons) == 0 {
 		e.because("nothing holds it back: the next pass claims it")
 	}
 }
 
-func (e *explainer) notDue() {
+func (e *explainer) notDue(format string) {
 	at := due(*e.run)
 	if at.IsZero() || !at.After(e.Now()) {
 		return
 	}
-	e.because("it is due at %s, in %s; passes claim it up to SLIPWAY_LOOK_AHEAD earlier", at.UTC().Format(time.RFC3339), at.Sub(e.Now()).Round(time.Second))
+	e.because(format, at.UTC().Format(time.RFC3339), at.Sub(e.Now()).Round(time.Second))
 }
 
 var active = []string{"PENDING", "RUNNING"}

@@ -75,6 +75,10 @@ func (d *differences) values(path string, want, have any) {
 	}
 	x, ok1 := want.([]any)
 	y, ok2 := have.([]any)
+	if named, have := byName(x), byName(y); named != nil && have != nil {
+		d.values(path, named, have)
+		return
+	}
 	if ok1 && ok2 {
 		for i := range max(len(x), len(y)) {
 			d.values(fmt.Sprintf("%s/%d", path, i), at(x, i), at(y, i))
@@ -84,6 +88,24 @@ func (d *differences) values(path string, want, have any) {
 	if w, h := text(want), text(have); w != h {
 		d.found = append(d.found, Difference{Path: path, Want: w, Have: h})
 	}
+}
+
+// byName makes a mapping of a list whose members all have names of their own, such
+// as an environment: their order says nothing. nil for any other list.
+func byName(list []any) any {
+	members := map[string]any{}
+	for _, one := range list {
+		member, _ := one.(map[string]any)
+		name, _ := member["name"].(string)
+		if name == "" || members[name] != nil {
+			return nil
+		}
+		members[name] = member
+	}
+	if len(members) == 0 {
+		return nil
+	}
+	return members
 }
 
 func at(list []any, i int) any {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/google/uuid"
@@ -18,7 +19,7 @@ import (
 type passFlags struct {
 	workPools, workQueues, flowRuns []string
 	output                          string
-	noSweep                         bool
+	noSweep, shadow                 bool
 }
 
 func dispatchCommand() *cobra.Command {
@@ -38,6 +39,7 @@ func dispatchCommand() *cobra.Command {
 	f.StringArrayVar(&flags.flowRuns, "flow-run", nil, "only this flow run, if it is due; may be repeated")
 	f.StringVarP(&flags.output, "output", "o", "text", "text, or json: one object per work pool and line")
 	f.BoolVar(&flags.noSweep, "no-sweep", false, "claim and submit only; leave repairs to other passes")
+	f.BoolVar(&flags.shadow, "shadow", false, "claim nothing: render what is due, and compare with the Jobs that a Python worker has made")
 	lookAhead := f.Duration("look-ahead", 0, "claim runs due within this time (SLIPWAY_LOOK_AHEAD)")
 	limit := f.Int("limit", 0, "the most runs submitted per work pool; 0 for no limit (SLIPWAY_LIMIT)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -58,6 +60,9 @@ func dispatchCommand() *cobra.Command {
 		d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))
 		if err != nil {
 			return err
+		}
+		if flags.shadow {
+			return shadowPass(cmd.Context(), d, req, flags.output, cmd.OutOrStdout())
 		}
 		return onePass(cmd.Context(), d, req, flags.output, cmd.OutOrStdout())
 	}
@@ -92,6 +97,50 @@ func (p passFlags) request(cfg Config) (dispatch.Request, error) {
 		}
 	}
 	return req, nil
+}
+
+// shadowPass compares and changes nothing.
+func shadowPass(ctx context.Context, d *dispatch.Dispatcher, req dispatch.Request, output string, out io.Writer) error {
+	reports, err := d.Shadow(ctx, req)
+	apart := 0
+	for _, r := range reports {
+		apart += r.Different + r.Refused
+		if output == "json" {
+			err = errors.Join(err, json.NewEncoder(out).Encode(r))
+			continue
+		}
+		err = errors.Join(err, showShadow(out, r))
+	}
+	if err == nil && apart > 0 {
+		return &partial{exitRefused, fmt.Sprintf("%d flow runs differ", apart)}
+	}
+	return err
+}
+
+func showShadow(out io.Writer, r dispatch.ShadowReport) error {
+	var text strings.Builder
+	for _, row := range r.Rows {
+		if row.Fault == "" && len(row.Differences) == 0 {
+			continue
+		}
+		fmt.Fprintf(&text, "flow run %s (%s) %s\n", row.Name, row.ID, row.Job)
+		if row.Fault != "" {
+			fmt.Fprintf(&text, "  Slipway would not submit it: %s\n", row.Fault)
+		}
+		for _, one := range row.Differences {
+			fmt.Fprintf(&text, "  %s\n    Slipway: %s\n    worker:  %s\n", one.Path, one.Want, one.Have)
+		}
+	}
+	for _, warning := range r.Warnings {
+		fmt.Fprintf(&text, "warning: %s\n", warning)
+	}
+	if r.Error != "" {
+		fmt.Fprintf(&text, "shadow: %s\n", r.Error)
+	}
+	fmt.Fprintf(&text, "work pool %s, in the shadow: %d Jobs of the worker equal, %d different; %d runs due, %d of them without a Job that Slipway can make\n",
+		r.Pool, r.Equal, r.Different, r.Due, r.Refused)
+	_, err := io.WriteString(out, text.String())
+	return err
 }
 
 func onePass(ctx context.Context, d *dispatch.Dispatcher, req dispatch.Request, output string, out io.Writer) error {

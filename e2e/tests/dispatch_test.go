@@ -311,7 +311,7 @@ func TestRenderedJob(t *testing.T) {
 		}
 	}
 	result, err = w.SlipwayWith(t.Context(), []string{"SLIPWAY_WORKER_NAME=other"}, "render", "--flow-run", ids[0], "--diff")
-	if err != nil || result.Code != 3 || !strings.Contains(result.Stdout, "diff: /spec/template/spec/containers/0/env/") {
+	if err != nil || result.Code != 3 || !strings.Contains(result.Stdout, "diff: /spec/template/spec/containers/prefect-job/env/") {
 		t.Errorf("another worker's name makes no difference: %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
 	}
 }
