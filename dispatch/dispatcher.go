@@ -33,6 +33,8 @@ type Options struct {
 	SettleGrace        time.Duration // for an engine to report after its Job ended, and for leftovers
 	Namespaces         []string      // where Jobs are; none: everywhere, or where the work pool says
 
+	Adopt bool // look after the runs and Jobs of Python workers, which are gone
+
 	StartLimits   map[string]time.Duration // how long pods may be kept from starting, by diagnosis
 	PodEvents     bool                     // emit the events of pods that do not start or crash
 	CrashLogs     bool                     // copy the end of a crashed pod's log into its run's

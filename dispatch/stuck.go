@@ -20,7 +20,7 @@ type waitingRun struct {
 // mayWait notes a run whose pod should have started by now. A run that was
 // claimed ahead waits too, in a pod that is well.
 func (s *sweep) mayWait(run *prefect.FlowRun, job *kube.JobStatus) {
-	if run.StateType == "PENDING" && s.isOurs(*job) && s.Now().Sub(job.Created) > s.SettleGrace {
+	if run.StateType == "PENDING" && s.minds(*job) && s.Now().Sub(job.Created) > s.SettleGrace {
 		s.waiting = append(s.waiting, waitingRun{run, job})
 	}
 }
@@ -61,7 +61,9 @@ func (s *sweep) judgeStart(ctx context.Context, w waitingRun, pod kube.PodStatus
 		one.stuck, err = s.podless(ctx, w.job)
 	}
 	if err == nil && one.stuck != nil {
-		err = s.claimOf(ctx, &one, s.jobsOf(w.run.ID))
+		if err = s.claimOf(ctx, &one, s.jobsOf(w.run.ID)); err == nil {
+			err = s.adopt(ctx, &one, s.jobsOf(w.run.ID))
+		}
 	}
 	if err != nil {
 		s.report.Warnings = append(s.report.Warnings, fmt.Sprintf("flow run %s could not be judged: %s", w.run.ID, s.plain(err)))

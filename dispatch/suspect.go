@@ -42,7 +42,10 @@ func (s *sweep) suspect(ctx context.Context, run *prefect.FlowRun) (*suspect, er
 	if err := s.claimOf(ctx, one, mine); err != nil {
 		return nil, err
 	}
-	return one, s.ascertain(ctx, one)
+	if err := s.ascertain(ctx, one); err != nil {
+		return nil, err
+	}
+	return one, s.adopt(ctx, one, mine)
 }
 
 // claimOf finds the run's current claim, and its Job among the run's.

@@ -190,7 +190,7 @@ func (s *sweep) runsOfJobs(ctx context.Context, active []prefect.FlowRun) (map[s
 	ids := []string{}
 	for _, job := range s.jobs {
 		id := strings.ToLower(job.Labels[labelRun])
-		if !known[id] && s.isOurs(job) && !job.Complete && !job.Failed {
+		if !known[id] && s.minds(job) && !job.Complete && !job.Failed {
 			known[id] = true
 			ids = append(ids, id)
 		}
@@ -227,7 +227,7 @@ func (s *sweep) judgeJobs(ctx context.Context, active []prefect.FlowRun, ended m
 	for i, job := range s.jobs {
 		id := strings.ToLower(job.Labels[labelRun])
 		run, known := ended[id]
-		if isActive[id] || !known || !s.isOurs(job) {
+		if isActive[id] || !known || !s.minds(job) {
 			continue
 		}
 		one := suspect{run: run, job: &s.jobs[i], whose: ours, sure: true}

@@ -40,6 +40,7 @@ func wire(cfg Config, log *slog.Logger) (*dispatch.Dispatcher, error) {
 		ForeignOrphanGrace: cfg.ForeignOrphanGrace,
 		SettleGrace:        cfg.SettleGrace,
 		Namespaces:         cfg.Namespaces,
+		Adopt:              cfg.Adopt,
 		StartLimits:        cfg.StartLimits,
 		PodEvents:          cfg.PodEvents,
 		CrashLogs:          cfg.CrashLogs,

@@ -20,6 +20,7 @@ func TestMigration(t *testing.T) {
 	}
 	d := pool(t, "moving", map[string]any{"env": map[string]string{"PROBE_SECONDS": "15"}})
 	ids := runs(t, d, 3, time.Now())
+	long := runs(t, deploy(t, "moving", "moving-long", map[string]any{"env": map[string]string{"PROBE_SECONDS": "600"}}, nil), 1, time.Now())[0]
 	worker := exec.CommandContext(t.Context(), venv.Bin("prefect"), "worker", "start", "--pool", "moving", "--type", "kubernetes", "--name", "old", "--run-once", "--install-policy", "never")
 	home := t.TempDir()
 	worker.Env = append(venv.Environ(home), "PREFECT_API_URL="+w.Prefect.API, "KUBECONFIG="+w.Cluster.AdminKubeconfig(),
@@ -30,11 +31,11 @@ func TestMigration(t *testing.T) {
 	next := runs(t, d, 1, time.Now())
 	// The worker hands on a setting that Slipway's process does not have.
 	result, err := w.Slipway(t.Context(), "dispatch", "--shadow", "--work-pool", "moving")
-	if err != nil || result.Code != 3 || strings.Count(result.Stdout, "env/PREFECT_HOME/value") != 3 {
+	if err != nil || result.Code != 3 || strings.Count(result.Stdout, "env/PREFECT_HOME/value") != 4 {
 		t.Errorf("in the shadow: %d (%v)\n%s%s", result.Code, err, result.Stdout, result.Stderr)
 	}
 	result, err = w.SlipwayWith(t.Context(), []string{"PREFECT_HOME=" + filepath.Join(home, ".prefect")}, "dispatch", "--shadow", "--work-pool", "moving")
-	if err != nil || result.Code != 0 || !strings.Contains(result.Stdout, "3 Jobs of the worker equal, 0 different; 1 runs due, 0 of them") {
+	if err != nil || result.Code != 0 || !strings.Contains(result.Stdout, "4 Jobs of the worker equal, 0 different; 1 runs due, 0 of them") {
 		t.Errorf("in the shadow: %d (%v)\n%s%s", result.Code, err, result.Stdout, result.Stderr)
 	}
 	if state := stateOf(t, next[0]); state != "SCHEDULED" {
@@ -42,6 +43,16 @@ func TestMigration(t *testing.T) {
 	}
 	for range 3 {
 		dispatch(t, 0, "--work-pool", "moving") // with its sweep, which leaves the worker's Jobs alone
+	}
+	// The worker is gone: cancelled, its run is ended by the sweep that adopts it.
+	running(t, long)
+	set(t, long, map[string]any{"type": "CANCELLING"})
+	eventually(t, "CANCELLED", func() bool {
+		sweep(t, "moving", "SLIPWAY_ADOPT_JOBS=true")
+		return stateOf(t, long) == "CANCELLED"
+	})
+	if jobs := jobsOf(t, long); len(jobs) != 0 {
+		t.Errorf("Jobs are left: %v", jobs)
 	}
 	all := append(ids, next...)
 	completed(t, all, time.Minute)
