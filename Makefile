@@ -1,14 +1,18 @@
 # What a developer types. `make unit` takes seconds, `make test` starts every
 # server that it needs.
 
+IMAGE    ?= slipway:latest
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
-.PHONY: build unit fuzz e2e test proof lint bench demo clean
+.PHONY: build image unit fuzz e2e test proof lint bench demo clean
 
 build: ## bin/slipway
-	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
+
+image: ## the image for both architectures, with an SPDX SBOM; IMAGE=registry.example/slipway:1, PUSH=--push
+	docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --build-arg VERSION=$(VERSION) -t $(IMAGE) $(PUSH) .
 
 unit: ## the product's tests: no server is started but in-process ones
 	go vet ./...
@@ -31,7 +35,7 @@ lint:
 	go run $(LINT) run ./...
 
 bench: ## side by side with the Python worker and with the servers' own limit
-	cd e2e && go run ./cmd/bench
+	cd e2e && go run ./cmd/bench && go run ./cmd/bench -on-time
 
 demo: ## the whole system on this machine; KEEP=1 keeps it up
 	@cd e2e && KEEP=$(KEEP) go run ./cmd/demo

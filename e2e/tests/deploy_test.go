@@ -19,8 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 
 	"slipway/e2e/world"
@@ -30,17 +28,9 @@ import (
 // each object.
 func built(t *testing.T, folder string) [][]byte {
 	t.Helper()
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(world.Root(), "deploy", folder))
+	all, err := world.Overlay(folder)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var all [][]byte
-	for _, r := range resources.Resources() {
-		data, err := r.AsYAML()
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, data)
 	}
 	return all
 }
