@@ -63,8 +63,8 @@ func (f *automationFlags) run(cmd *cobra.Command, do func(context.Context, io.Wr
 	if err != nil {
 		return err
 	}
-	if len(f.workPools) == 0 {
-		f.workPools = cfg.WorkPools
+	if f.workPools, err = cfg.pools(f.workPools); err != nil {
+		return err
 	}
 	if len(f.kinds) == 0 {
 		for _, kind := range automations.Kinds {
@@ -76,10 +76,7 @@ func (f *automationFlags) run(cmd *cobra.Command, do func(context.Context, io.Wr
 			return &usageError{fmt.Sprintf("--only: %q is none of scheduled, cancelling, ended, tick", kind)}
 		}
 	}
-	switch {
-	case len(f.workPools) == 0:
-		return &usageError{"no work pool is named: use --work-pool or SLIPWAY_WORK_POOLS"}
-	case f.tick < automations.MinTick || f.tick%time.Second != 0:
+	if f.tick < automations.MinTick || f.tick%time.Second != 0 {
 		return &usageError{"--tick must be whole seconds, and at least 10s, which is the least that the Prefect server takes"}
 	}
 	client, err := prefectClient(cfg)

@@ -73,8 +73,10 @@ func loadConfig() (Config, error) {
 	var invalid validator.ValidationErrors
 	if err := checks.Struct(cfg); errors.As(err, &invalid) {
 		for _, fault := range invalid {
-			if _, known := faults[fault.Field()]; !known {
-				faults[fault.Field()] = expected(fault)
+			// A member of a mapping is named NAME[member].
+			name, member, _ := strings.Cut(fault.Field(), "[")
+			if _, known := faults[name]; !known {
+				faults[name] = strings.TrimSpace(strings.TrimSuffix(member, "]") + " " + expected(fault))
 			}
 		}
 	} else if err != nil {
@@ -186,4 +188,15 @@ func settingsHelp() string {
 	}
 	b.WriteString("All other PREFECT_* settings and those of prefect-kubernetes (PREFECT_INTEGRATIONS_KUBERNETES_WORKER_*)\nare handed on to the flow runs, or obeyed, as the Python worker does.\n")
 	return b.String()
+}
+
+// pools are those of the flags, else of the settings.
+func (c Config) pools(flags []string) ([]string, error) {
+	if len(flags) == 0 {
+		flags = c.WorkPools
+	}
+	if len(flags) == 0 {
+		return nil, &usageError{"no work pool is named: use --work-pool or SLIPWAY_WORK_POOLS"}
+	}
+	return flags, nil
 }

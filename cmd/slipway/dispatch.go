@@ -75,15 +75,14 @@ func (p passFlags) request(cfg Config) (dispatch.Request, error) {
 		WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, FlowRunIDs: p.flowRuns,
 		LookAhead: cfg.LookAhead, Limit: cfg.Limit, Sweep: !p.noSweep,
 	}
-	if len(p.workPools) > 0 {
-		req.WorkPools = p.workPools
+	var err error
+	if req.WorkPools, err = cfg.pools(p.workPools); err != nil {
+		return req, err
 	}
 	if len(p.workQueues) > 0 {
 		req.WorkQueues = p.workQueues
 	}
 	switch {
-	case len(req.WorkPools) == 0:
-		return req, &usageError{"no work pool is named: use --work-pool or SLIPWAY_WORK_POOLS"}
 	case req.LookAhead < 0 || req.LookAhead > dispatch.MaxLookAhead:
 		return req, &usageError{fmt.Sprintf("--look-ahead must be from 0 to %s", dispatch.MaxLookAhead)}
 	case req.Limit < 0:

@@ -34,13 +34,10 @@ func sweepCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if len(workPools) == 0 {
-			workPools = cfg.WorkPools
+		if workPools, err = cfg.pools(workPools); err != nil {
+			return err
 		}
-		switch {
-		case len(workPools) == 0:
-			return &usageError{"no work pool is named: use --work-pool or SLIPWAY_WORK_POOLS"}
-		case output != "text" && output != "wide" && output != "json":
+		if output != "text" && output != "wide" && output != "json" {
 			return &usageError{"--output must be text, wide or json"}
 		}
 		d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))

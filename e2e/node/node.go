@@ -16,6 +16,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -154,7 +155,8 @@ func (n *Node) bind(ctx context.Context, spec *corev1.Pod) {
 		ObjectMeta: metav1.ObjectMeta{Name: spec.Name, Namespace: spec.Namespace, UID: spec.UID},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: n.Name},
 	}, metav1.CreateOptions{})
-	if err != nil && ctx.Err() == nil {
+	// A conflict: seen twice, it is bound already.
+	if err != nil && !apierrors.IsConflict(err) && ctx.Err() == nil {
 		n.say("pod %s/%s could not be bound: %v", spec.Namespace, spec.Name, err)
 	}
 }

@@ -41,7 +41,7 @@ func Start(ctx context.Context, v *Venv, o Options) (*Server, error) {
 	}
 	env := append(v.Environ(o.Dir),
 		"PREFECT_API_DATABASE_CONNECTION_URL="+o.Database,
-		"PREFECT_UI_API_URL="+url+"/api",
+		"PREFECT_UI_API_URL=/api", // as deploy/overlays/demo has it
 		"PREFECT_SERVER_ANALYTICS_ENABLED=false",
 		// Passes come once a minute: queues and deployments stay READY between.
 		"PREFECT_SERVER_SERVICES_FOREMAN_DEPLOYMENT_LAST_POLLED_TIMEOUT_SECONDS=180",

@@ -77,7 +77,16 @@ func TestAutomations(t *testing.T) {
 			t.Errorf("%d polls in 12 s while nothing happened", n)
 		}
 	})
-	if out := automate(t, "auto", "apply", "--delete"); strings.Count(out, "deleted") != 4 {
+	t.Run("a ticker", func(t *testing.T) {
+		if out := automate(t, "auto", "apply", "--delete"); strings.Count(out, "deleted") != 4 {
+			t.Errorf("deleted:\n%s", out)
+		}
+		automate(t, "auto", "apply", "--url", address+"/v1/hooks/prefect", "--only", "tick", "--tick", "10s")
+		id := runs(t, d, 1, time.Now())[0]
+		eventually(t, "its Job", func() bool { return len(jobsOf(t, id)) == 1 })
+		completed(t, []string{id}, time.Minute)
+	})
+	if out := automate(t, "auto", "apply", "--delete", "--only", "tick"); strings.Count(out, "deleted") != 2 {
 		t.Errorf("deleted:\n%s", out)
 	}
 }

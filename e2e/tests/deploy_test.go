@@ -2,8 +2,10 @@ package tests
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -231,6 +233,64 @@ func TestCronJob(t *testing.T) {
 		if pod.Status.Phase == corev1.PodFailed {
 			t.Errorf("the pass of pod %s failed: %+v", pod.Name, pod.Status.ContainerStatuses)
 		}
+	}
+}
+
+// TestDemoDeploysFlows: the Job of the demo makes the pool and deploys the flows,
+// and may be applied again.
+func TestDemoDeploysFlows(t *testing.T) {
+	flows := filepath.Join(world.Root(), "examples", "etl")
+	for range 2 {
+		for _, data := range built(t, "overlays/demo") {
+			job, is := strictly(t, data).(*batchv1.Job)
+			if !is {
+				continue
+			}
+			data = bytes.ReplaceAll(data, []byte("http://svc-prefect.dev.svc:4200/api"), []byte(w.Prefect.API))
+			data = bytes.ReplaceAll(data, []byte("workingDir: /home"), []byte("workingDir: "+flows))
+			data = bytes.ReplaceAll(data, []byte("value: /tmp/prefect"), []byte("value: "+t.TempDir()))
+			if err := w.Cluster.Apply(t.Context(), "", bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+			jobs := w.Cluster.Client.BatchV1().Jobs(job.Namespace)
+			eventually(t, "the end of the Job", func() bool {
+				now, err := jobs.Get(t.Context(), job.Name, metav1.GetOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if now.Status.Failed > 0 {
+					logs, err := w.PodLogs(t.Context(), job.Namespace, "job-name="+job.Name)
+					t.Fatal(logs, err)
+				}
+				return now.Status.Succeeded == 1
+			})
+			idle(t, job)
+			eventually(t, "the end of its object", func() bool {
+				_, err := jobs.Get(t.Context(), job.Name, metav1.GetOptions{})
+				return err != nil
+			})
+		}
+	}
+	var found []struct{ Name string }
+	filter := map[string]any{"work_pools": map[string]any{"name": map[string]any{"any_": []string{world.Pool}}}}
+	if err := w.Prefect.Call(t.Context(), "POST", "/deployments/filter", filter, &found); err != nil || len(found) != 2 {
+		t.Errorf("deployments: %v, %v", found, err)
+	}
+}
+
+// TestUIReachesTheAPI: the UI is told of an API at its own address, whatever that is
+// to a browser.
+func TestUIReachesTheAPI(t *testing.T) {
+	resp, err := http.Get(w.Prefect.URL + "/ui-settings")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var settings struct {
+		API string `json:"api_url"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&settings); err != nil || settings.API != "/api" {
+		t.Errorf("the UI asks %q, %v", settings.API, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,6 +151,9 @@ func TestPrefect2(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("the worker's own default template", func(t *testing.T) {
+		ownTemplate(t, "two-own")
+	})
 	t.Run("an orphan", func(t *testing.T) {
 		id := runs(t, pool(t, "two-orphan", nil), 1, time.Now())[0]
 		set(t, id, map[string]any{"type": "PENDING", "name": "Pending", "state_details": map[string]any{"transition_id": claimOf(t, id, false)}})
@@ -179,4 +183,39 @@ func TestPrefect2(t *testing.T) {
 			t.Errorf("Jobs are left: %v", jobs)
 		}
 	})
+}
+
+// TestOwnTemplate: a pool as `prefect work-pool create --type kubernetes` makes it,
+// with prefect-kubernetes 0.8.0 there.
+func TestOwnTemplate(t *testing.T) {
+	venv, err := prefectserver.Install(t.Context(), os.Stderr, prefectserver.Worker3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restore := w.Prefect.Venv
+	defer func() { w.Prefect.Venv = restore }()
+	w.Prefect.Venv = venv
+	ownTemplate(t, "own")
+}
+
+// ownTemplate runs a flow run of a pool with the default template of the worker in
+// the server's environment.
+func ownTemplate(t *testing.T, pool string) {
+	t.Helper()
+	out, err := w.Python(t.Context(), t.TempDir(), "python", "-W", "ignore", "-c",
+		"import json, sys\nfrom prefect_kubernetes.worker import KubernetesWorker as K\njson.dump(K.get_default_base_job_template(), open(sys.argv[1], 'w'))", filepath.Join(w.Dir, pool+".json"))
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	template, err := os.ReadFile(filepath.Join(w.Dir, pool+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Prefect.CreatePool(t.Context(), pool, template); err != nil {
+		t.Fatal(err)
+	}
+	ids := runs(t, deploy(t, pool, pool, nil, nil), 2, time.Now())
+	dispatch(t, 0, "--work-pool", pool)
+	completed(t, ids, time.Minute)
+	once(t, pool+"-", ids)
 }

@@ -161,12 +161,13 @@ func (w *World) images(home string, venv *prefectserver.Venv) map[string]node.Im
 		Image: {
 			Dir: filepath.Join(Root(), "examples", "etl"),
 			Env: map[string]string{
-				"PATH":         filepath.Dir(venv.Bin("python")) + ":" + os.Getenv("PATH"),
-				"HOME":         home,
-				"PREFECT_HOME": filepath.Join(home, ".prefect"),
-				"DO_NOT_TRACK": "1",
-				"LANG":         "C.UTF-8",
-				"TMPDIR":       home,
+				"PATH":           filepath.Dir(venv.Bin("python")) + ":" + os.Getenv("PATH"),
+				"HOME":           home,
+				"PREFECT_HOME":   filepath.Join(home, ".prefect"),
+				"FLOW_DIRECTORY": filepath.Join(Root(), "examples", "etl"), // as its Dockerfile
+				"DO_NOT_TRACK":   "1",
+				"LANG":           "C.UTF-8",
+				"TMPDIR":         home,
 			},
 		},
 		Probe: {
