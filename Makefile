@@ -26,7 +26,7 @@ e2e: ## end to end: a real control plane and real Prefect servers, on loopback
 
 test: unit fuzz e2e ## everything
 
-# PROOF_SEED repeats a run. About half an hour.
+# PROOF_SEED repeats a run. About seven minutes.
 proof: ## exactly one Job: power cuts, storms of 32 over 500, flaky servers, restarts, skew
 	cd e2e && PROOF=full go test -count=1 -timeout 90m -v ./tests \
 	  -run '^(TestPowerCut|TestStorm|TestFlakyServers|TestRestarts|TestMixedFleet|TestClockSkew|TestRetryBudget|TestPlacesThatChange)$$'
