@@ -22,7 +22,7 @@ fuzz: ## properties of the renderer, 30 seconds
 	for f in FuzzRender FuzzNames FuzzCommand; do go test ./render -run XXX -fuzz "^$$f$$" -fuzztime 10s || exit 1; done
 
 e2e: ## end to end: a real control plane and real Prefect servers, on loopback
-	cd e2e && go vet ./... && go test -count=1 -timeout 25m -shuffle=on -p 1 -v ./...
+	cd e2e && go vet ./... && go test -count=1 -timeout 25m -shuffle=on -p 1 -parallel 8 -v ./...
 
 test: unit fuzz e2e ## everything
 

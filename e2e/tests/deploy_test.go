@@ -197,6 +197,7 @@ func idle(t *testing.T, object runtime.Object) {
 // TestCronJob: the real controller fires the CronJob of deploy/, its passes find
 // the runs of their minute ahead of time, and all of them end COMPLETED.
 func TestCronJob(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := pool(t, "cron", nil)
 	w.SlipwayImage("slipway:latest")
 	minute := time.Now().Truncate(time.Minute)

@@ -48,6 +48,7 @@ func TestKubeContract(t *testing.T) {
 
 // TestLookAhead: claimed 15 s ahead, a run starts when it is due.
 func TestLookAhead(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := pool(t, "ahead", nil)
 	due := time.Now().Add(15 * time.Second)
 	ids := runs(t, d, 1, due)

@@ -14,6 +14,7 @@ import (
 // TestMigration: in the shadow of a Python worker Slipway makes the same Jobs; then
 // the worker goes, and what it has begun comes to its end.
 func TestMigration(t *testing.T) {
+	t.Parallel() // it mostly waits
 	venv, err := prefectserver.Install(t.Context(), os.Stderr, prefectserver.Worker3)
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,10 @@ func prove(t *testing.T, what, prefix string, faults int, ids []string, limit ti
 	}
 	count := once(t, prefix, ids)
 	row.jobs, row.lost, row.doubled = count.jobs, count.lost, count.doubled
+	record(row)
+}
+
+func record(row proven) {
 	proof.mu.Lock()
 	defer proof.mu.Unlock()
 	proof.rows = append(proof.rows, row)

@@ -160,6 +160,7 @@ func TestImageThatCannotBePulled(t *testing.T) {
 
 // TestBackoff: pods that die while the Job has tries left crash nothing.
 func TestBackoff(t *testing.T) {
+	t.Parallel() // it mostly waits
 	// The base job template fixes backoffLimit: 0, as Prefect's own does.
 	template := withBackoff(t, 3)
 	if err := w.Prefect.CreatePool(t.Context(), "backoff", template); err != nil {
@@ -191,8 +192,10 @@ func TestBackoff(t *testing.T) {
 // TestSlotsAreFree: an orphan holds its deployment's slot; the sweep frees it, by
 // making the Job of one of Slipway's and by giving back somebody else's.
 func TestSlotsAreFree(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, foreign := range map[string]bool{"ours": false, "foreign": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			poolName := "slots-" + name
 			if err := w.CreatePool(t.Context(), poolName); err != nil {
 				t.Fatal(err)
@@ -348,7 +351,7 @@ func TestPlacesThatChange(t *testing.T) {
 				time.Sleep(2 * time.Second)
 			}
 			t.Logf("%v; the pass said:\n%s%s", states, first.Stdout, first.Stderr)
-			proof.rows = append(proof.rows, proven{what: name + " in mid-pass", faults: 1, runs: 4, jobs: jobsMade(t, poolName+"-"), note: fmt.Sprint(states)})
+			record(proven{what: name + " in mid-pass", faults: 1, runs: 4, jobs: jobsMade(t, poolName+"-"), note: fmt.Sprint(states)})
 		})
 	}
 }

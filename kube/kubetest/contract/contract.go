@@ -79,23 +79,25 @@ func Run(t *testing.T, client *kube.Client, namespace string) {
 		wantKind(t, err, kube.Refused)
 	})
 	t.Run("secrets", func(t *testing.T) { secrets(t, client, namespace) })
-	t.Run("cluster", func(t *testing.T) {
-		uid, err := client.ClusterUID(t.Context())
-		if err != nil || len(uid) != 36 {
-			t.Errorf("cluster uid %q, %v", uid, err)
+	t.Run("cluster", func(t *testing.T) { cluster(t, client, namespace) })
+}
+
+func cluster(t *testing.T, client *kube.Client, namespace string) {
+	uid, err := client.ClusterUID(t.Context())
+	if err != nil || len(uid) != 36 {
+		t.Errorf("cluster uid %q, %v", uid, err)
+	}
+	for _, resource := range []string{"jobs", "nonsense"} {
+		allowed, err := client.May(t.Context(), kube.Access{Namespace: namespace, Verb: "create", Group: "batch", Resource: resource})
+		if err != nil || resource == "jobs" && !allowed {
+			t.Errorf("create %s: %t, %v", resource, allowed, err)
 		}
-		for _, resource := range []string{"jobs", "nonsense"} {
-			allowed, err := client.May(t.Context(), kube.Access{Namespace: namespace, Verb: "create", Group: "batch", Resource: resource})
-			if err != nil || resource == "jobs" && !allowed {
-				t.Errorf("create %s: %t, %v", resource, allowed, err)
-			}
+	}
+	for _, ask := range []func(context.Context) error{client.Ping, client.Ready} {
+		if err := ask(t.Context()); err != nil {
+			t.Error(err)
 		}
-		for _, ask := range []func(context.Context) error{client.Ping, client.Ready} {
-			if err := ask(t.Context()); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	}
 }
 
 func secrets(t *testing.T, client *kube.Client, namespace string) {
