@@ -4,15 +4,19 @@
 IMAGE    ?= slipway:latest
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
+SYFT     := github.com/anchore/syft/cmd/syft@v1.18.1
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
-.PHONY: build image unit fuzz e2e test proof lint bench demo clean
+.PHONY: build image sbom unit fuzz e2e test proof lint bench demo clean
 
 build: ## bin/slipway
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
 
 image: ## the image for both architectures, with an SPDX SBOM; IMAGE=registry.example/slipway:1, PUSH=--push
 	docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --build-arg VERSION=$(VERSION) -t $(IMAGE) $(PUSH) .
+
+sbom: build ## bin/slipway.spdx.json: what the binary is made of, by syft
+	cd /tmp && GOFLAGS=-mod=mod go run $(SYFT) scan file:$(CURDIR)/bin/slipway -q -o spdx-json=$(CURDIR)/bin/slipway.spdx.json
 
 unit: ## the product's tests: no server is started but in-process ones
 	go vet ./...

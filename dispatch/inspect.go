@@ -208,3 +208,17 @@ func placeOf(pid string) (namespace, name string, err error) {
 	}
 	return "", "", fmt.Errorf("its infrastructure_pid %q names no Job", pid)
 }
+
+// JobOf is the manifest of a flow run's Job, as JSON and without secrets. Errors
+// are *Error, also where no Job can be made.
+func (d *Dispatcher) JobOf(ctx context.Context, flowRunID string) ([]byte, error) {
+	i, err := d.Inspect(ctx, Subject{FlowRun: flowRunID})
+	var fault *render.Fault
+	if errors.As(err, &fault) {
+		return nil, &Error{Kind: Invalid, Message: "no Job can be made of flow run " + flowRunID + ": " + fault.Error(), Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []byte(i.Redact(string(i.Manifest))), nil
+}

@@ -88,15 +88,36 @@ func (s *Server) sweep(c echo.Context, in sweepRequest) (sweepAnswer, error) {
 
 // explain says why a flow run has not started.
 func (s *Server) explain(c echo.Context) error {
-	id, err := uuid.Parse(c.Param("id"))
+	id, err := flowRunID(c)
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is no flow run id", c.Param("id")))
+		return err
 	}
-	explanation, err := s.Passes.Explain(c.Request().Context(), id.String())
+	explanation, err := s.Passes.Explain(c.Request().Context(), id)
 	if err != nil {
 		return &passError{nil, err}
 	}
 	return c.JSON(http.StatusOK, explanation)
+}
+
+// job shows a flow run's Job.
+func (s *Server) job(c echo.Context) error {
+	id, err := flowRunID(c)
+	if err != nil {
+		return err
+	}
+	manifest, err := s.Passes.JobOf(c.Request().Context(), id)
+	if err != nil {
+		return &passError{nil, err}
+	}
+	return c.JSONBlob(http.StatusOK, manifest)
+}
+
+func flowRunID(c echo.Context) (string, error) {
+	id, err := uuid.Parse(c.Param("id"))
+	if err != nil {
+		return "", echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is no flow run id", c.Param("id")))
+	}
+	return id.String(), nil
 }
 
 // request lays a body over the settings.

@@ -4,6 +4,7 @@ package handler
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -19,6 +20,11 @@ import (
 	"slipway/dispatch"
 )
 
+// openapi describes all routes.
+//
+//go:embed openapi.yaml
+var openapi []byte
+
 // Passes is the core as this face uses it.
 type Passes interface {
 	// Dispatch makes a pass over each work pool of the request. Cancelling the
@@ -28,6 +34,8 @@ type Passes interface {
 	Sweep(ctx context.Context, req dispatch.SweepRequest) ([]dispatch.SweepReport, error)
 	// Explain says why a flow run has not started.
 	Explain(ctx context.Context, flowRunID string) (*dispatch.Explanation, error)
+	// JobOf renders a flow run's Job, as JSON without secrets.
+	JobOf(ctx context.Context, flowRunID string) ([]byte, error)
 	// Ready reports whether both servers answer.
 	Ready(ctx context.Context) error
 }
@@ -73,7 +81,9 @@ func New(o Options) *Server {
 
 	e.POST("/v1/dispatch", call(s.dispatch), s.authenticate)
 	e.POST("/v1/sweep", call(s.sweep), s.authenticate)
+	e.GET("/openapi.yaml", func(c echo.Context) error { return c.Blob(http.StatusOK, "application/yaml", openapi) })
 	e.GET("/v1/explain/:id", s.explain, s.authenticate)
+	e.GET("/v1/flow-runs/:id/job", s.job, s.authenticate)
 	e.POST("/v1/hooks/prefect", s.hook, s.authenticate)
 	return s
 }

@@ -19,6 +19,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sigs.k8s.io/yaml"
+
 	"slipway/dispatch"
 )
 
@@ -48,6 +50,10 @@ func (p passes) Explain(_ context.Context, id string) (*dispatch.Explanation, er
 		return nil, &dispatch.Error{Kind: dispatch.Invalid, Message: "flow run " + id + " does not exist"}
 	}
 	return &dispatch.Explanation{ID: id, Reasons: []string{"it is not due"}}, nil
+}
+
+func (p passes) JobOf(context.Context, string) ([]byte, error) {
+	return []byte(`{"kind":"Job"}`), nil
 }
 
 func (p passes) Ready(ctx context.Context) error {
@@ -219,6 +225,36 @@ func TestExplain(t *testing.T) {
 		if w := ask(s, "GET", "/v1/explain/"+id, ""); w.Code != want || want == 200 && !strings.Contains(w.Body.String(), "it is not due") {
 			t.Errorf("%s: %d %s", id, w.Code, w.Body)
 		}
+	}
+}
+
+// TestOpenAPI: the document has every route, and none that is not there.
+func TestOpenAPI(t *testing.T) {
+	s := server(passes{})
+	var document struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(ask(s, "GET", "/openapi.yaml", "").Body.String()), &map[string]any{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(openapi, &document); err != nil {
+		t.Fatal(err)
+	}
+	routes := 0
+	for _, r := range s.echo.Routes() {
+		routes++
+		if path := strings.ReplaceAll(r.Path, ":id", "{id}"); document.Paths[path][strings.ToLower(r.Method)] == nil {
+			t.Errorf("%s %s is not described", r.Method, path)
+		}
+	}
+	for _, methods := range document.Paths {
+		routes -= len(methods)
+	}
+	if routes != 0 {
+		t.Errorf("%d routes more than are described", routes)
+	}
+	if w := ask(s, "GET", "/v1/flow-runs/9e9fab33-0000-4000-8000-000000000001/job", ""); w.Code != 200 || w.Body.String() != `{"kind":"Job"}` {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
