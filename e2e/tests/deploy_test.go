@@ -17,6 +17,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -173,7 +174,8 @@ func admitted(t *testing.T, spec *corev1.PodSpec) {
 	}
 }
 
-// idle takes away what would start pods for as long as the tests run.
+// idle takes away what would start pods for as long as the tests run, and the rights
+// that other tests go without.
 func idle(t *testing.T, object runtime.Object) {
 	background := metav1.DeletePropagationBackground
 	o := metav1.DeleteOptions{PropagationPolicy: &background}
@@ -188,8 +190,16 @@ func idle(t *testing.T, object runtime.Object) {
 		err = w.Cluster.Client.AppsV1().Deployments(one.Namespace).Delete(ctx, one.Name, o)
 	case *appsv1.StatefulSet:
 		err = w.Cluster.Client.AppsV1().StatefulSets(one.Namespace).Delete(ctx, one.Name, o)
+	case *rbacv1.ClusterRoleBinding:
+		if one.Name == "slipway" {
+			err = w.Cluster.Client.RbacV1().ClusterRoleBindings().Delete(ctx, one.Name, o)
+		}
+	case *rbacv1.RoleBinding:
+		if one.Namespace == "default" {
+			err = w.Cluster.Client.RbacV1().RoleBindings(one.Namespace).Delete(ctx, one.Name, o)
+		}
 	}
-	if err != nil {
+	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}
 }
