@@ -106,9 +106,12 @@ func (s *sweep) tellOnce(ctx context.Context, one *suspect, about string) bool {
 	return true
 }
 
-var numbers = regexp.MustCompile(`[0-9]+`)
+// passing is what two tellings of one cause may differ in: the scheduler counts
+// nodes, which come and go, and each pod that the Job controller tries to make has a
+// name of its own.
+var passing = regexp.MustCompile(`[0-9]+|pods "[^"]*"`)
 
-// sameCause: the scheduler counts nodes, and the counts change by the minute.
+// sameCause says whether two messages tell of one cause.
 func sameCause(a, b string) bool {
-	return numbers.ReplaceAllString(a, "#") == numbers.ReplaceAllString(b, "#")
+	return passing.ReplaceAllString(a, "#") == passing.ReplaceAllString(b, "#")
 }

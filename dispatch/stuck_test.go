@@ -99,12 +99,19 @@ func TestStuckPodIsToldOnce(t *testing.T) {
 	}
 }
 
-// TestQuotaIsTold: a Job that gets no pod says why in its events.
+// TestQuotaIsTold: a Job that gets no pod says why in its events, each of which names
+// another pod; the run's log says it once.
 func TestQuotaIsTold(t *testing.T) {
 	w := newWorld(t)
-	words := `Error creating: pods "x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0`
-	_, job := w.waitingRun("", doc{"metadata": doc{"name": "e", "namespace": "dev"}, "type": "Warning", "reason": "FailedCreate", "message": words, "count": 3, "lastTimestamp": "2026-11-23T22:49:53Z"})
+	refused := func(pod, at string) doc {
+		words := `Error creating: pods "` + pod + `" is forbidden: exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0`
+		return doc{"metadata": doc{"name": pod, "namespace": "dev"}, "type": "Warning", "reason": "FailedCreate", "message": words, "count": 3, "lastTimestamp": at}
+	}
+	first := refused("x-abcde", "2026-11-23T22:49:53Z")
+	_, job := w.waitingRun("", first)
 	r := w.sweep()
+	w.answerLists(nil, []any{first, refused("x-fghij", "2026-11-23T22:50:53Z")})
+	w.sweep()
 	name := job[strings.LastIndex(job, "/")+1:]
 	if n := w.lines("Job " + name + " does not start: QuotaExceeded: Error creating: pods"); n != 1 || r.Rows[0].Remedy != dispatch.Tell {
 		t.Errorf("%d lines, %+v", n, r)

@@ -49,7 +49,8 @@ func TestMigration(t *testing.T) {
 	running(t, long)
 	set(t, long, map[string]any{"type": "CANCELLING"})
 	eventually(t, "CANCELLED", func() bool {
-		sweep(t, "moving", "SLIPWAY_ADOPT_JOBS=true")
+		// The others' pods have the usual time to end after their flows have.
+		sweep(t, "moving", "SLIPWAY_ADOPT_JOBS=true", "SLIPWAY_SETTLE_GRACE=30s")
 		return stateOf(t, long) == "CANCELLED"
 	})
 	if jobs := jobsOf(t, long); len(jobs) != 0 {
