@@ -3,6 +3,7 @@
 package automations
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -21,9 +22,6 @@ const (
 // Kinds are all of them.
 var Kinds = []Kind{Scheduled, Cancelling, Ended, Tick}
 
-// BlockName is the name of the webhook block.
-const BlockName = "slipway"
-
 // MinTick is the least time that the server takes for a proactive trigger.
 const MinTick = 10 * time.Second
 
@@ -32,6 +30,7 @@ type Doc = map[string]any
 
 // Options say which automations are wanted.
 type Options struct {
+	Name      string // of the webhook block, with which the automations' names begin
 	WorkPools []string
 	Kinds     []Kind
 	Tick      time.Duration // between ticks; at least MinTick
@@ -47,13 +46,13 @@ func Block(url, token string) Doc {
 	return Doc{"method": "POST", "url": url, "headers": headers, "allow_private_urls": true, "verify": true}
 }
 
-// Name is that of a work pool's automation, or, of the ticker, of all together.
+// name is that of a work pool's automation, or, of the ticker, of all together.
 // Prefect does not make names unique; Slipway finds its own by them.
-func Name(kind Kind, pool string) string {
+func (o Options) name(kind Kind, pool string) string {
 	if kind == Tick {
-		return "slipway: tick"
+		return o.Name + ": tick"
 	}
-	return fmt.Sprintf("slipway: %s in %s", kind, pool)
+	return fmt.Sprintf("%s: %s in %s", o.Name, kind, pool)
 }
 
 // Make lists the automations as POST /automations/ and
@@ -86,7 +85,7 @@ var states = map[Kind]struct {
 }
 
 func ofRuns(o Options, kind Kind, pool string) Doc {
-	return automation(Name(kind, pool), o.BlockID, pool, Doc{
+	return automation(o.name(kind, pool), o.BlockID, pool, Doc{
 		"type": "event", "posture": "Reactive",
 		"match":         Doc{"prefect.resource.id": []any{"prefect.flow-run.*"}, "prefect.state-type": states[kind].types},
 		"match_related": Doc{"prefect.resource.role": []any{"work-pool"}, "prefect.resource.name": []any{pool}},
@@ -99,7 +98,7 @@ func ofRuns(o Options, kind Kind, pool string) Doc {
 
 // tick expects what never happens, and so fires whenever its time is over.
 func tick(o Options) Doc {
-	return automation(Name(Tick, ""), o.BlockID, "", Doc{
+	return automation(o.name(Tick, ""), o.BlockID, "", Doc{
 		"type": "event", "posture": "Proactive",
 		"match":  Doc{"prefect.resource.id": []any{"slipway.tick"}},
 		"expect": []any{"slipway.never"}, "threshold": 1, "within": int(o.Tick.Seconds()),
@@ -111,7 +110,8 @@ func tick(o Options) Doc {
 func automation(name, block, pool string, trigger Doc) Doc {
 	payload := "{}"
 	if pool != "" {
-		payload = fmt.Sprintf(`{"pool": %q}`, pool)
+		quoted, _ := json.Marshal(pool) // a text always has its JSON
+		payload = `{"pool": ` + string(quoted) + "}"
 	}
 	return Doc{
 		"name": name, "description": "Wakes Slipway. Made by `slipway automations`.", "enabled": true,
@@ -148,4 +148,19 @@ func Same(wanted, stored any) bool {
 		return ok && float64(want) == have
 	}
 	return wanted == stored
+}
+
+// Calls tells whether an automation, as the server stores it, calls the webhook of a
+// block.
+func Calls(stored Doc, block string) bool {
+	for _, list := range []string{"actions", "actions_on_trigger", "actions_on_resolve"} {
+		actions, _ := stored[list].([]any)
+		if slices.ContainsFunc(actions, func(action any) bool {
+			doc, _ := action.(Doc)
+			return doc["block_document_id"] == block
+		}) {
+			return true
+		}
+	}
+	return false
 }

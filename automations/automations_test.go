@@ -7,7 +7,7 @@ import (
 )
 
 func TestMake(t *testing.T) {
-	all := Make(Options{WorkPools: []string{"a", "b"}, Kinds: Kinds, Tick: 30 * time.Second, BlockID: "block"})
+	all := Make(Options{Name: "slipway", WorkPools: []string{"a", "b"}, Kinds: Kinds, Tick: 30 * time.Second, BlockID: "block"})
 	names := map[string]Doc{}
 	for _, one := range all {
 		names[one["name"].(string)] = one
@@ -21,7 +21,7 @@ func TestMake(t *testing.T) {
 			t.Errorf("%v wakes Slipway: it loops", event)
 		}
 	}
-	if only := Make(Options{WorkPools: []string{"a"}, Kinds: []Kind{Tick}, Tick: 10 * time.Second}); len(only) != 1 || only[0]["trigger"].(Doc)["within"] != 10 {
+	if only := Make(Options{Name: "other", WorkPools: []string{"a"}, Kinds: []Kind{Tick}, Tick: 10 * time.Second}); len(only) != 1 || only[0]["trigger"].(Doc)["within"] != 10 || only[0]["name"] != "other: tick" {
 		t.Errorf("%v", only)
 	}
 }
@@ -57,5 +57,15 @@ func TestSame(t *testing.T) {
 		}
 		_ = json.Unmarshal(before, &stored)
 		trigger = stored["trigger"].(Doc)
+	}
+}
+
+func TestCalls(t *testing.T) {
+	var stored Doc
+	if err := json.Unmarshal([]byte(`{"actions": [{"type": "do-nothing"}], "actions_on_resolve": [{"type": "call-webhook", "block_document_id": "1"}]}`), &stored); err != nil {
+		t.Fatal(err)
+	}
+	if !Calls(stored, "1") || Calls(stored, "2") || Calls(Doc{}, "1") {
+		t.Error("which block an automation calls is not seen")
 	}
 }

@@ -234,7 +234,7 @@ func TestOpenAPI(t *testing.T) {
 	var document struct {
 		Paths map[string]map[string]any `json:"paths"`
 	}
-	if err := yaml.UnmarshalStrict([]byte(ask(s, "GET", "/openapi.yaml", "").Body.String()), &map[string]any{}); err != nil {
+	if err := yaml.UnmarshalStrict(ask(s, "GET", "/openapi.yaml", "").Body.Bytes(), &map[string]any{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := yaml.Unmarshal(openapi, &document); err != nil {

@@ -23,12 +23,25 @@ func (a *Automation) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Automations reads those of some names. A server without automations, such as
-// 2.20's, answers with an Error of kind NotFound.
+// Automations reads those of some names, or all for nil. A server whose events are
+// off, as 2.20's are unless it is told otherwise, answers with an Error of kind
+// NotFound.
 func (c *Client) Automations(ctx context.Context, names []string) ([]Automation, error) {
-	return do[[]Automation](ctx, c, call{op: "read automations", method: http.MethodPost, path: "/automations/filter", body: map[string]any{
-		"automations": map[string]any{"name": map[string]any{"any_": names}}, "limit": most,
-	}})
+	body := map[string]any{"sort": "NAME_ASC", "limit": most}
+	if names != nil {
+		body["automations"] = map[string]any{"name": map[string]any{"any_": names}}
+	}
+	var all []Automation
+	for {
+		body["offset"] = len(all)
+		page, err := do[[]Automation](ctx, c, call{op: "read automations", method: http.MethodPost, path: "/automations/filter", body: body})
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page...); len(page) < most {
+			return all, nil
+		}
+	}
 }
 
 // CreateAutomation makes one.

@@ -20,6 +20,7 @@ import (
 
 // automationFlags are those of print and apply.
 type automationFlags struct {
+	name      string
 	workPools []string
 	kinds     []string
 	tick      time.Duration
@@ -36,11 +37,12 @@ func automationsCommand() *cobra.Command {
 			"that is made by hand, late, to be tried again or resumed (scheduled), to be cancelled (cancelling), or has ended and may have\n" +
 			"freed a slot (ended); and in a steady rhythm (tick), because runs of schedules announce themselves late.\n\n" +
 			"`slipway automations apply` makes the webhook block, with the first token of SLIPWAY_AUTH_TOKENS, and the automations: again, it\n" +
-			"changes only what differs. `apply --delete` removes them. On Prefect 2.20, which has no automations, use a CronJob or curl.\n\n" + settingsHelp(),
+			"changes only what differs. `apply --delete` removes them, and the block when nothing calls it any more.\n\n" + settingsHelp(),
 		Args: noArguments,
 	}
 	p := cmd.PersistentFlags()
 	p.StringArrayVar(&f.workPools, "work-pool", nil, "work pool whose runs wake Slipway; may be repeated (SLIPWAY_WORK_POOLS)")
+	p.StringVar(&f.name, "name", "slipway", "name of the webhook block, with which the automations' names begin: one for each Slipway that a server wakes")
 	p.StringSliceVar(&f.kinds, "only", nil, "some of scheduled, cancelling, ended, tick; without it all")
 	p.DurationVar(&f.tick, "tick", 30*time.Second, "time between ticks; at least 10s")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, f.print) }
@@ -98,7 +100,7 @@ func (f *automationFlags) run(cmd *cobra.Command, do func(context.Context, io.Wr
 }
 
 func (f *automationFlags) make(block string) []automations.Doc {
-	o := automations.Options{WorkPools: f.workPools, Tick: f.tick, BlockID: block}
+	o := automations.Options{Name: f.name, WorkPools: f.workPools, Tick: f.tick, BlockID: block}
 	for _, kind := range f.kinds {
 		o.Kinds = append(o.Kinds, automations.Kind(kind))
 	}
@@ -109,14 +111,14 @@ func (f *automationFlags) make(block string) []automations.Doc {
 const noBlock = "00000000-0000-0000-0000-000000000000"
 
 func (f *automationFlags) print(ctx context.Context, out io.Writer, client *prefect.Client, _ Config) error {
-	block, err := readBlock(ctx, client)
+	block, err := f.readBlock(ctx, client)
 	if err != nil {
 		return err
 	}
 	header := "# prefect automation create --from-file FILE\n"
 	if block == "" {
 		block = noBlock
-		header += "# The block webhook/" + automations.BlockName + " does not exist yet: put its id in, or let `slipway automations apply` make all of it.\n"
+		header += "# The block webhook/" + f.name + " does not exist yet: put its id in, or let `slipway automations apply` make all of it.\n"
 	}
 	text, err := yaml.Marshal(map[string]any{"automations": f.make(block)})
 	if err != nil {
@@ -127,8 +129,8 @@ func (f *automationFlags) print(ctx context.Context, out io.Writer, client *pref
 }
 
 // readBlock finds the id of the webhook block; "" if it does not exist.
-func readBlock(ctx context.Context, client *prefect.Client) (string, error) {
-	raw, err := client.BlockDocumentByName(ctx, "webhook", automations.BlockName)
+func (f *automationFlags) readBlock(ctx context.Context, client *prefect.Client) (string, error) {
+	raw, err := client.BlockDocumentByName(ctx, "webhook", f.name)
 	if prefect.IsNotFound(err) {
 		return "", nil
 	}
@@ -150,7 +152,7 @@ func (f *automationFlags) apply(ctx context.Context, out io.Writer, client *pref
 	if err != nil {
 		return err
 	}
-	block, err := applyBlock(ctx, out, client, automations.Block(f.url, token))
+	block, err := f.applyBlock(ctx, out, client, automations.Block(f.url, token))
 	if err != nil {
 		return err
 	}
@@ -203,7 +205,8 @@ func (f *automationFlags) stored(ctx context.Context, client *prefect.Client) (m
 	}
 	found, err := client.Automations(ctx, names)
 	if prefect.IsNotFound(err) {
-		return nil, &usageError{"this Prefect server has no automations (2.20 has its events off): wake Slipway by a CronJob or curl, see docs/triggers.md"}
+		return nil, &usageError{"this Prefect server has its automations off: wake Slipway by a CronJob or curl, or, on Prefect 2.20, start the server with " +
+			"PREFECT_EXPERIMENTAL_EVENTS=true; see docs/triggers.md"}
 	}
 	stored := map[string][]prefect.Automation{}
 	for _, one := range found {
@@ -213,8 +216,8 @@ func (f *automationFlags) stored(ctx context.Context, client *prefect.Client) (m
 }
 
 // applyBlock makes the webhook block, or puts url and token into it.
-func applyBlock(ctx context.Context, out io.Writer, client *prefect.Client, data automations.Doc) (string, error) {
-	raw, err := client.BlockDocumentByName(ctx, "webhook", automations.BlockName)
+func (f *automationFlags) applyBlock(ctx context.Context, out io.Writer, client *prefect.Client, data automations.Doc) (string, error) {
+	raw, err := client.BlockDocumentByName(ctx, "webhook", f.name)
 	missing := prefect.IsNotFound(err)
 	if err != nil && !missing {
 		return "", err
@@ -231,7 +234,7 @@ func applyBlock(ctx context.Context, out io.Writer, client *prefect.Client, data
 	switch {
 	case missing:
 		done = "created"
-		document.ID, err = client.CreateBlockDocument(ctx, kind, automations.BlockName, data)
+		document.ID, err = client.CreateBlockDocument(ctx, kind, f.name, data)
 	default:
 		if err = json.Unmarshal(raw, &document); err == nil && !automations.Same(data, document.Data) {
 			done, err = "changed", client.UpdateBlockDocument(ctx, document.ID, kind, data)
@@ -240,7 +243,7 @@ func applyBlock(ctx context.Context, out io.Writer, client *prefect.Client, data
 	if err != nil {
 		return "", err
 	}
-	_, err = fmt.Fprintf(out, "block webhook/%s: %s\n", automations.BlockName, done)
+	_, err = fmt.Fprintf(out, "block webhook/%s: %s\n", f.name, done)
 	return document.ID, err
 }
 
@@ -260,13 +263,29 @@ func (f *automationFlags) delete(ctx context.Context, out io.Writer, client *pre
 			}
 		}
 	}
-	block, err := readBlock(ctx, client)
+	return f.deleteBlock(ctx, out, client)
+}
+
+// deleteBlock removes the webhook block, unless an automation of another work pool,
+// or the user's own, still calls it.
+func (f *automationFlags) deleteBlock(ctx context.Context, out io.Writer, client *prefect.Client) error {
+	block, err := f.readBlock(ctx, client)
 	if err != nil || block == "" {
 		return err
 	}
-	if err := client.DeleteBlockDocument(ctx, block); err != nil {
+	all, err := client.Automations(ctx, nil)
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "block webhook/%s: deleted\n", automations.BlockName)
+	for _, one := range all {
+		if automations.Calls(one.Doc, block) {
+			_, err := fmt.Fprintf(out, "block webhook/%s: stays, automation %q calls it\n", f.name, one.Name)
+			return err
+		}
+	}
+	if err := client.DeleteBlockDocument(ctx, block); err != nil && !prefect.IsNotFound(err) {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "block webhook/%s: deleted\n", f.name)
 	return err
 }

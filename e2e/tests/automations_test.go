@@ -40,29 +40,8 @@ func TestAutomations(t *testing.T) {
 	if out := automate(t, "auto"); !strings.Contains(out, "slipway: cancelling in auto") || strings.Contains(out, "does not exist yet") {
 		t.Errorf("printed:\n%s", out)
 	}
-	t.Run("a run made by hand", func(t *testing.T) {
-		// The triggers service takes up new automations within seconds.
-		var took time.Duration
-		for range 3 {
-			started := time.Now()
-			id := runs(t, d, 1, time.Now())[0]
-			eventually(t, "its Job", func() bool { return len(jobsOf(t, id)) == 1 })
-			took = time.Since(started)
-			completed(t, []string{id}, time.Minute)
-			t.Logf("its Job is there after %s", took.Round(10*time.Millisecond))
-		}
-	})
-	t.Run("a cancellation", func(t *testing.T) {
-		long := deploy(t, "auto", "auto-long", map[string]any{"env": map[string]string{"PROBE_SECONDS": "600"}}, nil)
-		id := runs(t, long, 1, time.Now())[0]
-		running(t, id)
-		// As the UI does it.
-		call(t, "POST", "/flow_runs/"+id+"/set_state", map[string]any{"state": map[string]any{"type": "CANCELLING"}, "force": true})
-		eventually(t, "CANCELLED", func() bool { return stateOf(t, id) == "CANCELLED" })
-		if jobs := jobsOf(t, id); len(jobs) != 0 {
-			t.Errorf("Jobs are left: %v", jobs)
-		}
-	})
+	t.Run("a run made by hand", func(t *testing.T) { madeByHand(t, d) })
+	t.Run("a cancellation", func(t *testing.T) { cancelledInUI(t, "auto") })
 	t.Run("a full deployment makes no loop", func(t *testing.T) {
 		full := deploy(t, "auto", "auto-full", map[string]any{"env": map[string]string{"PROBE_SECONDS": "20"}}, map[string]any{"concurrency_limit": 1})
 		ids := runs(t, full, 3, time.Now())
@@ -78,7 +57,11 @@ func TestAutomations(t *testing.T) {
 		}
 	})
 	t.Run("a ticker", func(t *testing.T) {
-		if out := automate(t, "auto", "apply", "--delete"); strings.Count(out, "deleted") != 4 {
+		automate(t, "auto-other", apply...) // another pool, the same block
+		if out := automate(t, "auto", "apply", "--delete"); strings.Count(out, "deleted") != 3 || !strings.Contains(out, "block webhook/slipway: stays, automation \"slipway: cancelling in auto-other\" calls it") {
+			t.Errorf("deleted:\n%s", out)
+		}
+		if out := automate(t, "auto-other", "apply", "--delete"); strings.Count(out, "deleted") != 4 {
 			t.Errorf("deleted:\n%s", out)
 		}
 		automate(t, "auto", "apply", "--url", address+"/v1/hooks/prefect", "--only", "tick", "--tick", "10s")
@@ -87,6 +70,60 @@ func TestAutomations(t *testing.T) {
 		completed(t, []string{id}, time.Minute)
 	})
 	if out := automate(t, "auto", "apply", "--delete", "--only", "tick"); strings.Count(out, "deleted") != 2 {
+		t.Errorf("deleted:\n%s", out)
+	}
+}
+
+// madeByHand makes runs as the UI does, and waits for their Jobs. The triggers service
+// takes up new automations within seconds.
+func madeByHand(t *testing.T, deployment string) {
+	t.Helper()
+	for range 3 {
+		started := time.Now()
+		id := runs(t, deployment, 1, started)[0]
+		eventually(t, "its Job", func() bool { return len(jobsOf(t, id)) == 1 })
+		took := time.Since(started)
+		completed(t, []string{id}, time.Minute)
+		t.Logf("its Job is there after %s", took.Round(10*time.Millisecond))
+	}
+}
+
+// cancelledInUI cancels a run that would go on for long.
+func cancelledInUI(t *testing.T, pool string) {
+	t.Helper()
+	long := deploy(t, pool, pool+"-long", map[string]any{"env": map[string]string{"PROBE_SECONDS": "600"}}, nil)
+	id := runs(t, long, 1, time.Now())[0]
+	running(t, id)
+	call(t, "POST", "/flow_runs/"+id+"/set_state", map[string]any{"state": map[string]any{"type": "CANCELLING"}, "force": true})
+	eventually(t, "CANCELLED", func() bool { return stateOf(t, id) == "CANCELLED" })
+	if jobs := jobsOf(t, id); len(jobs) != 0 {
+		t.Errorf("Jobs are left: %v", jobs)
+	}
+}
+
+// TestAutomations2: 2.20 has automations where its events are switched on, and says so
+// where they are not.
+func TestAutomations2(t *testing.T) {
+	t.Run("off", func(t *testing.T) {
+		onPrefect2(t)
+		result, err := w.SlipwayWith(t.Context(), []string{"SLIPWAY_AUTH_TOKENS=hush"}, "automations", "apply", "--work-pool", "two-off")
+		if err != nil || result.Code != 2 || !strings.Contains(result.Stderr, "PREFECT_EXPERIMENTAL_EVENTS=true") {
+			t.Errorf("slipway ended with %d (%v):\n%s", result.Code, err, result.Stderr)
+		}
+	})
+	onPrefect2(t, "PREFECT_EXPERIMENTAL_EVENTS=true")
+	d := pool(t, "two-auto", nil)
+	address := serve(t, "two-auto")
+	apply := []string{"apply", "--url", address + "/v1/hooks/prefect"}
+	if out := automate(t, "two-auto", apply...); strings.Count(out, "created") != 5 {
+		t.Errorf("the first time:\n%s", out)
+	}
+	if out := automate(t, "two-auto", apply...); strings.Count(out, "unchanged") != 5 {
+		t.Errorf("the second time:\n%s", out)
+	}
+	madeByHand(t, d)
+	cancelledInUI(t, "two-auto")
+	if out := automate(t, "two-auto", "apply", "--delete"); strings.Count(out, "deleted") != 5 {
 		t.Errorf("deleted:\n%s", out)
 	}
 }

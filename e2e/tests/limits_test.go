@@ -126,14 +126,14 @@ func TestRetryBudget(t *testing.T) {
 }
 
 // onPrefect2 lets a test use a server of 2.20 in the place of 3.x's.
-func onPrefect2(t *testing.T) {
+func onPrefect2(t *testing.T, env ...string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	venv, err := prefectserver.Install(ctx, os.Stderr, prefectserver.Worker2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	restore, err := w.Use(ctx, venv)
+	restore, err := w.Use(ctx, venv, env...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -179,13 +179,14 @@ func (w *World) images(home string, venv *prefectserver.Venv) map[string]node.Im
 }
 
 // Use puts a Prefect server of another version, on SQLite, in the place of the
-// world's, and its Python into the example's image, until restore is called.
-func (w *World) Use(ctx context.Context, venv *prefectserver.Venv) (restore func(), err error) {
+// world's, and its Python into the example's image, until restore is called. env holds
+// more settings of the server.
+func (w *World) Use(ctx context.Context, venv *prefectserver.Venv, env ...string) (restore func(), err error) {
 	dir, err := w.sub("prefect-" + venv.Version)
 	if err != nil {
 		return nil, err
 	}
-	other, err := prefectserver.Start(ctx, venv, prefectserver.Options{Dir: dir})
+	other, err := prefectserver.Start(ctx, venv, prefectserver.Options{Dir: dir, Env: env})
 	if err != nil {
 		return nil, err
 	}
