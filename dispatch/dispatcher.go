@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"slipway/internal/clock"
 	"slipway/kube"
 	"slipway/prefect"
 	"slipway/render"
@@ -64,7 +65,7 @@ func New(o Options) *Dispatcher {
 		o.Now = time.Now
 	}
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = clock.Sleep
 	}
 	return &Dispatcher{Options: o, cluster: o.Cluster}
 }
@@ -125,15 +126,4 @@ func (d *Dispatcher) clusterID(ctx context.Context) (string, error) {
 	}
 	d.cluster = uid
 	return uid, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

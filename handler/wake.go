@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"slipway/internal/clock"
 )
 
 // waker coalesces wakes: per work pool one pass runs at a time, wakes during it
@@ -22,14 +24,7 @@ type waker struct {
 
 func newWaker(ctx context.Context, sleep func(context.Context, time.Duration) error, coalesced func(), pass func(context.Context, string) bool) *waker {
 	if sleep == nil {
-		sleep = func(ctx context.Context, d time.Duration) error {
-			select {
-			case <-time.After(d):
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
+		sleep = clock.Sleep
 	}
 	return &waker{ctx: ctx, sleep: sleep, coalesced: coalesced, pass: pass, running: map[string]bool{}, dirty: map[string]bool{}}
 }

@@ -74,7 +74,7 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	if c.retry.sleep == nil {
-		c.retry.sleep = sleep
+		c.retry.sleep = clock.Sleep
 	}
 	c.http = watched(c.http, c.clock)
 	if o.CSRF {
@@ -231,14 +231,3 @@ func (c *Client) refusal(op string, resp *http.Response, body []byte) *Error {
 
 // seg escapes one segment of a path.
 func seg(s string) string { return url.PathEscape(s) }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
