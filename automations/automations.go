@@ -46,11 +46,14 @@ func Block(url, token string) Doc {
 	return Doc{"method": "POST", "url": url, "headers": headers, "allow_private_urls": true, "verify": true}
 }
 
+// TickName is the name of the ticker, which all work pools share.
+func TickName(block string) string { return block + ": tick" }
+
 // name is that of a work pool's automation, or, of the ticker, of all together.
 // Prefect does not make names unique; Slipway finds its own by them.
 func (o Options) name(kind Kind, pool string) string {
 	if kind == Tick {
-		return o.Name + ": tick"
+		return TickName(o.Name)
 	}
 	return fmt.Sprintf("%s: %s in %s", o.Name, kind, pool)
 }

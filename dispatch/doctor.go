@@ -100,7 +100,11 @@ func (x *doctor) workPool(ctx context.Context, name string, cluster bool) {
 	about := "work pool " + name
 	p := x.newPass(name, Request{})
 	if err := errors.Join(p.meetServer(ctx), p.readPool(ctx)); err != nil {
-		x.add(Fail, about, fmt.Sprintf("prefect work-pool create %s --type kubernetes", name), "%v", err)
+		mend := "" // the message of any other fault says what to do
+		if isNotFound(err) {
+			mend = fmt.Sprintf("prefect work-pool create %s --type kubernetes", name)
+		}
+		x.add(Fail, about, mend, "%v", err)
 		return
 	}
 	if p.report.Paused {

@@ -16,6 +16,7 @@ type Kind int
 const (
 	Internal    Kind = iota // a fault of Slipway's own; never shown outside
 	Invalid                 // a setting or request is wrong: unknown work pool, wrong type
+	NotFound                // the flow run that was named, or its Job, does not exist
 	Denied                  // a server refused the credentials
 	Unavailable             // a server could not be reached or did not answer in time
 	Interrupted             // the caller went away; claimed runs were finished first

@@ -105,14 +105,14 @@ func (p *pass) subject(ctx context.Context, s Subject) (*prefect.FlowRun, render
 		p.report.Pool = pool
 	}
 	if p.report.Pool == "" {
-		return nil, documents, &Error{Kind: Invalid, Message: "the flow run belongs to no work pool: name one with --work-pool"}
+		return nil, documents, &Error{Kind: Invalid, Message: "the flow run belongs to no work pool: name one (--pool)"}
 	}
 	return run, documents, nil
 }
 
 func notFoundOr(ctx context.Context, err error, what string) error {
 	if isNotFound(err) {
-		return &Error{Kind: Invalid, Message: what + " does not exist", Err: err}
+		return &Error{Kind: NotFound, Message: what + " does not exist", Err: err}
 	}
 	return prefectError(ctx, "read "+what, err)
 }
@@ -188,7 +188,7 @@ func (d *Dispatcher) LiveJob(ctx context.Context, run *prefect.FlowRun) ([]byte,
 	}
 	raw, err := d.Kube.JobJSON(ctx, namespace, name)
 	if kube.KindOf(err) == kube.NotFound && err != nil {
-		return nil, &Error{Kind: Invalid, Message: fmt.Sprintf("the Job %s/%s of flow run %s is not in this cluster any more", namespace, name, run.ID), Err: err}
+		return nil, &Error{Kind: NotFound, Message: fmt.Sprintf("the Job %s/%s of flow run %s is not in this cluster any more", namespace, name, run.ID), Err: err}
 	}
 	if err != nil {
 		return nil, &Error{Kind: Unavailable, Message: "read the Job: " + err.Error(), Err: err}

@@ -58,7 +58,7 @@ func (s *Server) dispatch(c echo.Context, in dispatchRequest) (dispatchAnswer, e
 	}
 	reports, err := s.pass(c.Request().Context(), req)
 	if err != nil {
-		return dispatchAnswer{}, &passError{reports, err}
+		return dispatchAnswer{}, &passError{reports: reports, err: err}
 	}
 	return dispatchAnswer{reports}, nil
 }
@@ -81,7 +81,7 @@ func (s *Server) sweep(c echo.Context, in sweepRequest) (sweepAnswer, error) {
 	}
 	reports, err := s.Passes.Sweep(c.Request().Context(), dispatch.SweepRequest{WorkPools: req.WorkPools, DryRun: in.DryRun})
 	if err != nil {
-		return sweepAnswer{}, &passError{nil, err}
+		return sweepAnswer{}, &passError{sweeps: reports, err: err}
 	}
 	return sweepAnswer{reports}, nil
 }
@@ -94,7 +94,7 @@ func (s *Server) explain(c echo.Context) error {
 	}
 	explanation, err := s.Passes.Explain(c.Request().Context(), id)
 	if err != nil {
-		return &passError{nil, err}
+		return &passError{err: err}
 	}
 	return c.JSON(http.StatusOK, explanation)
 }
@@ -107,7 +107,7 @@ func (s *Server) job(c echo.Context) error {
 	}
 	manifest, err := s.Passes.JobOf(c.Request().Context(), id)
 	if err != nil {
-		return &passError{nil, err}
+		return &passError{err: err}
 	}
 	return c.JSONBlob(http.StatusOK, manifest)
 }

@@ -47,7 +47,7 @@ func (p passes) Sweep(_ context.Context, r dispatch.SweepRequest) ([]dispatch.Sw
 
 func (p passes) Explain(_ context.Context, id string) (*dispatch.Explanation, error) {
 	if id == "00000000-0000-0000-0000-000000000000" {
-		return nil, &dispatch.Error{Kind: dispatch.Invalid, Message: "flow run " + id + " does not exist"}
+		return nil, &dispatch.Error{Kind: dispatch.NotFound, Message: "flow run " + id + " does not exist"}
 	}
 	return &dispatch.Explanation{ID: id, Reasons: []string{"it is not due"}}, nil
 }
@@ -139,7 +139,7 @@ func TestRequestOfABody(t *testing.T) {
 
 func TestErrorsOfAPass(t *testing.T) {
 	for kind, status := range map[dispatch.Kind]int{
-		dispatch.Invalid: 400, dispatch.Denied: 502, dispatch.Unavailable: 503, dispatch.Interrupted: 503, dispatch.Internal: 500,
+		dispatch.Invalid: 400, dispatch.NotFound: 404, dispatch.Denied: 502, dispatch.Unavailable: 503, dispatch.Interrupted: 503, dispatch.Internal: 500,
 	} {
 		s := server(passes{dispatch: func(context.Context, dispatch.Request) ([]dispatch.Report, error) {
 			return []dispatch.Report{{Pool: "a", Submitted: 2}}, &dispatch.Error{Kind: kind, Message: "what happened"}
@@ -221,7 +221,7 @@ func TestPoolsOfAHook(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	s := server(passes{})
-	for id, want := range map[string]int{"9e9fab33-0000-4000-8000-000000000001": 200, "nonsense": 400, "00000000-0000-0000-0000-000000000000": 400} {
+	for id, want := range map[string]int{"9e9fab33-0000-4000-8000-000000000001": 200, "nonsense": 400, "00000000-0000-0000-0000-000000000000": 404} {
 		if w := ask(s, "GET", "/v1/explain/"+id, ""); w.Code != want || want == 200 && !strings.Contains(w.Body.String(), "it is not due") {
 			t.Errorf("%s: %d %s", id, w.Code, w.Body)
 		}

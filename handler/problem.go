@@ -14,16 +14,18 @@ import (
 
 // problem is an error as RFC 9457 has it.
 type problem struct {
-	Type   string            `json:"type"`
-	Title  string            `json:"title"`
-	Status int               `json:"status"`
-	Detail string            `json:"detail,omitempty"`
-	Passes []dispatch.Report `json:"passes,omitempty"` // what was done all the same
+	Type   string                 `json:"type"`
+	Title  string                 `json:"title"`
+	Status int                    `json:"status"`
+	Detail string                 `json:"detail,omitempty"`
+	Passes []dispatch.Report      `json:"passes,omitempty"` // what was done all the same
+	Sweeps []dispatch.SweepReport `json:"sweeps,omitempty"`
 }
 
 // statuses is the one place where kinds of errors become HTTP statuses.
 var statuses = map[dispatch.Kind]int{
 	dispatch.Invalid:     http.StatusBadRequest,
+	dispatch.NotFound:    http.StatusNotFound,
 	dispatch.Denied:      http.StatusBadGateway,
 	dispatch.Unavailable: http.StatusServiceUnavailable,
 	dispatch.Interrupted: http.StatusServiceUnavailable,
@@ -33,6 +35,7 @@ var statuses = map[dispatch.Kind]int{
 // passError is a pass that ended early.
 type passError struct {
 	reports []dispatch.Report
+	sweeps  []dispatch.SweepReport
 	err     error
 }
 
@@ -66,7 +69,7 @@ func (s *Server) describe(err error) problem {
 	p := problem{Type: "about:blank", Status: http.StatusInternalServerError}
 	switch {
 	case errors.As(err, &pass) && errors.As(err, &typed):
-		p.Status, p.Passes = statuses[typed.Kind], pass.reports
+		p.Status, p.Passes, p.Sweeps = statuses[typed.Kind], pass.reports, pass.sweeps
 		if typed.Kind != dispatch.Internal {
 			p.Detail = err.Error()
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -32,6 +33,10 @@ func LoadConfig(kubeconfig string) (*rest.Config, error) {
 }
 
 func fromFiles(paths []string) (*rest.Config, error) {
+	exists := func(path string) bool { _, err := os.Stat(path); return !errors.Is(err, os.ErrNotExist) }
+	if !slices.ContainsFunc(paths, exists) {
+		return nil, fmt.Errorf("KUBECONFIG %v cannot be used: there is no such file", paths)
+	}
 	rules := &clientcmd.ClientConfigLoadingRules{Precedence: paths}
 	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {

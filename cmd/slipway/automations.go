@@ -89,7 +89,11 @@ func (f *automationFlags) run(cmd *cobra.Command, do func(context.Context, io.Wr
 	var server *prefect.Error
 	if errors.As(err, &server) {
 		text := err.Error() // a server may quote what it refuses
-		for _, secret := range secrets(cfg) {
+		hidden := secrets(cfg)
+		if tokens, err := newTokens(cfg, slog.New(slog.DiscardHandler)); err == nil {
+			hidden = append(hidden, tokens.now()...)
+		}
+		for _, secret := range hidden {
 			if secret != "" {
 				text = strings.ReplaceAll(text, secret, redacted)
 			}
@@ -252,40 +256,60 @@ func (f *automationFlags) delete(ctx context.Context, out io.Writer, client *pre
 	if err != nil {
 		return err
 	}
+	block, err := f.readBlock(ctx, client)
+	if err != nil {
+		return err
+	}
+	caller, err := otherCaller(ctx, client, block, stored)
+	if err != nil {
+		return err
+	}
+	tell := func(what, done string) error { _, err := fmt.Fprintf(out, "%s: %s\n", what, done); return err }
+	stays := fmt.Sprintf("stays, automation %q calls the webhook", caller)
 	for _, wanted := range f.make("") {
 		name := wanted["name"].(string)
+		what := fmt.Sprintf("automation %q", name)
+		if shared := name == automations.TickName(f.name) && len(f.kinds) > 1; shared && caller != "" && len(stored[name]) > 0 {
+			if err := tell(what, stays); err != nil {
+				return err
+			}
+			continue
+		}
 		for _, one := range stored[name] {
 			if err := client.DeleteAutomation(ctx, one.ID); err != nil && !prefect.IsNotFound(err) {
 				return err
 			}
-			if _, err := fmt.Fprintf(out, "automation %q: deleted\n", name); err != nil {
+			if err := tell(what, "deleted"); err != nil {
 				return err
 			}
 		}
 	}
-	return f.deleteBlock(ctx, out, client)
-}
-
-// deleteBlock removes the webhook block, unless an automation of another work pool,
-// or the user's own, still calls it.
-func (f *automationFlags) deleteBlock(ctx context.Context, out io.Writer, client *prefect.Client) error {
-	block, err := f.readBlock(ctx, client)
-	if err != nil || block == "" {
-		return err
-	}
-	all, err := client.Automations(ctx, nil)
-	if err != nil {
-		return err
-	}
-	for _, one := range all {
-		if automations.Calls(one.Doc, block) {
-			_, err := fmt.Fprintf(out, "block webhook/%s: stays, automation %q calls it\n", f.name, one.Name)
-			return err
-		}
+	switch {
+	case block == "":
+		return nil
+	case caller != "":
+		return tell("block webhook/"+f.name, stays)
 	}
 	if err := client.DeleteBlockDocument(ctx, block); err != nil && !prefect.IsNotFound(err) {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "block webhook/%s: deleted\n", f.name)
-	return err
+	return tell("block webhook/"+f.name, "deleted")
+}
+
+// otherCaller names an automation that calls the webhook and is not to be deleted:
+// another work pool's, or the user's own. "" if there is none.
+func otherCaller(ctx context.Context, client *prefect.Client, block string, mine map[string][]prefect.Automation) (string, error) {
+	if block == "" {
+		return "", nil
+	}
+	all, err := client.Automations(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	for _, one := range all {
+		if _, is := mine[one.Name]; !is && automations.Calls(one.Doc, block) {
+			return one.Name, nil
+		}
+	}
+	return "", nil
 }

@@ -54,6 +54,7 @@ func exitCode(err error) int {
 	case errors.As(err, &typed):
 		return map[dispatch.Kind]int{
 			dispatch.Invalid:     exitUsage,
+			dispatch.NotFound:    exitUsage,
 			dispatch.Denied:      exitLeft,
 			dispatch.Unavailable: exitLeft,
 			dispatch.Interrupted: exitInterrupted,

@@ -58,18 +58,16 @@ func TestAutomations(t *testing.T) {
 	})
 	t.Run("a ticker", func(t *testing.T) {
 		automate(t, "auto-other", apply...) // another pool, the same block
-		if out := automate(t, "auto", "apply", "--delete"); strings.Count(out, "deleted") != 3 || !strings.Contains(out, "block webhook/slipway: stays, automation \"slipway: cancelling in auto-other\" calls it") {
-			t.Errorf("deleted:\n%s", out)
-		}
-		if out := automate(t, "auto-other", "apply", "--delete"); strings.Count(out, "deleted") != 4 {
-			t.Errorf("deleted:\n%s", out)
-		}
 		automate(t, "auto", "apply", "--url", address+"/v1/hooks/prefect", "--only", "tick", "--tick", "10s")
+		out := automate(t, "auto", "apply", "--delete")
+		if strings.Count(out, "deleted") != 3 || !strings.Contains(out, "\"slipway: tick\": stays") || !strings.Contains(out, "block webhook/slipway: stays, automation \"slipway: cancelling in auto-other\" calls") {
+			t.Errorf("deleted:\n%s", out)
+		}
 		id := runs(t, d, 1, time.Now())[0]
 		eventually(t, "its Job", func() bool { return len(jobsOf(t, id)) == 1 })
 		completed(t, []string{id}, time.Minute)
 	})
-	if out := automate(t, "auto", "apply", "--delete", "--only", "tick"); strings.Count(out, "deleted") != 2 {
+	if out := automate(t, "auto-other", "apply", "--delete"); strings.Count(out, "deleted") != 5 {
 		t.Errorf("deleted:\n%s", out)
 	}
 }

@@ -48,7 +48,7 @@ func overlays(t *testing.T) []string {
 	for _, f := range folders {
 		all = append(all, "overlays/"+f.Name())
 	}
-	return all
+	return append(all, "doctor")
 }
 
 // strictly decodes a document: an unknown or doubled field is an error. Knative's
@@ -83,6 +83,9 @@ func knative(t *testing.T, data []byte) runtime.Object {
 	}
 	if err := yaml.UnmarshalStrict(data, &service); err != nil {
 		t.Fatal(err)
+	}
+	if service.Spec.Template.Spec.SecurityContext != nil {
+		t.Error("Knative refuses a pod's securityContext unless its feature is switched on")
 	}
 	return &corev1.PodTemplate{Template: corev1.PodTemplateSpec{Spec: service.Spec.Template.Spec.PodSpec}}
 }
