@@ -10,37 +10,47 @@ import (
 	"time"
 )
 
-// Call sends a request to the API. body and answer may be nil.
+// Call sends a request to the API. body and answer may be nil. A server whose
+// database is locked, as SQLite's is now and then, answers 503 and has done nothing:
+// it is asked again, as Prefect's own client does.
 func (s *Server) Call(ctx context.Context, method, path string, body, answer any) error {
-	var payload io.Reader
+	var payload []byte
 	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if payload, err = json.Marshal(body); err != nil {
 			return err
 		}
-		payload = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, s.API+path, payload)
+	for try := 1; ; try++ {
+		status, data, err := s.send(ctx, method, path, payload)
+		switch {
+		case err != nil:
+			return err
+		case status == http.StatusServiceUnavailable && try < 10:
+			time.Sleep(300 * time.Millisecond)
+			continue
+		case status >= 300:
+			return fmt.Errorf("%s %s: %d: %s", method, path, status, data)
+		case answer == nil:
+			return nil
+		}
+		return json.Unmarshal(data, answer)
+	}
+}
+
+func (s *Server) send(ctx context.Context, method, path string, payload []byte) (status int, data []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.API+path, bytes.NewReader(payload))
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, data)
-	}
-	if answer == nil {
-		return nil
-	}
-	return json.Unmarshal(data, answer)
+	data, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, data, err
 }
 
 // State is a state of a flow run or task run.
