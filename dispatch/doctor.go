@@ -41,6 +41,7 @@ type doctor struct {
 // the next one be asked.
 func (d *Dispatcher) Doctor(ctx context.Context, pools []string) []Check {
 	x := &doctor{Dispatcher: d}
+	x.settings()
 	prefectAnswers := x.prefectServer(ctx)
 	clusterAnswers := x.apiServer(ctx)
 	if prefectAnswers {
@@ -56,6 +57,15 @@ func (d *Dispatcher) Doctor(ctx context.Context, pools []string) []Check {
 
 func (x *doctor) add(level Level, about, mend, format string, args ...any) {
 	x.checks = append(x.checks, Check{Level: level, About: about, Found: fmt.Sprintf(format, args...), Mend: mend})
+}
+
+// settings looks for those that are each legal, and together not likely meant.
+func (x *doctor) settings() {
+	if least := x.Deadline + unclaimMargin; x.OrphanGrace < least {
+		x.add(Warn, "settings", fmt.Sprintf("set SLIPWAY_ORPHAN_GRACE to %s at least, or SLIPWAY_DEADLINE to less", least),
+			"SLIPWAY_ORPHAN_GRACE is %s and SLIPWAY_DEADLINE %s: a run whose Job cannot be made stays PENDING until a sweep can, where its owner would have given it back",
+			x.OrphanGrace, x.Deadline)
+	}
 }
 
 func (x *doctor) prefectServer(ctx context.Context) bool {

@@ -112,9 +112,14 @@ func (c *offlineCase) inspect(as string) (*dispatch.Inspection, error) {
 	}
 	options := render.Options{
 		As: render.V3, PrefectVersion: "3.8.8", PythonVersion: "3.11", WorkerName: "slipway", Environ: c.Settings,
+		Namespace: c.Settings["SLIPWAY_NAMESPACE"],
 	}
-	if as == string(render.V2) {
+	switch render.Version(as) {
+	case "", render.V3:
+	case render.V2:
 		options.As, options.PrefectVersion = render.V2, "2.20.25"
+	default:
+		return nil, &usageError{"SLIPWAY_RENDER_AS must be one of 3 2.20"}
 	}
 	if c.Prefect != "" {
 		options.PrefectVersion = c.Prefect
