@@ -56,6 +56,7 @@ func (t *Template) newConfig(filled any) (*config, error) {
 	if f.fault != nil {
 		return nil, f.fault
 	}
+	checkSize(c.manifest) // what follows walks and compares it
 	return c, t.checkManifest(c)
 }
 

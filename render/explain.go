@@ -177,8 +177,10 @@ func rootOf(path string) string {
 // variablesOfText are the job variables whose placeholders a text holds.
 func variablesOfText(text string) []string {
 	var names []string
+	seen := map[string]bool{}
 	for _, p := range placeholders(text) {
-		if name := rootOf(p.name); p.kind == standard && !slices.Contains(names, name) {
+		if name := rootOf(p.name); p.kind == standard && !seen[name] {
+			seen[name] = true
 			names = append(names, name)
 		}
 	}

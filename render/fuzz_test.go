@@ -224,15 +224,8 @@ func TestHostileTemplates(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cost := func(n int) uint64 {
-				pool := hostile(grow(n), map[string]any{"a": "value"})
-				var before, after runtime.MemStats
-				runtime.ReadMemStats(&before)
-				_, _ = renderOnce(pool, nil, []byte(`{"id":"r","name":"n"}`), V3)
-				runtime.ReadMemStats(&after)
-				return after.TotalAlloc - before.TotalAlloc
-			}
-			small, large := cost(5000), cost(20000)
+			small, _ := cost(hostile(grow(5000), map[string]any{"a": "value"}))
+			large, _ := cost(hostile(grow(20000), map[string]any{"a": "value"}))
 			if large > 8*small+(8<<20) {
 				t.Errorf("four times the input allocates %d times the bytes (%d, %d)", large/small, small, large)
 			}
@@ -243,12 +236,24 @@ func TestHostileTemplates(t *testing.T) {
 		"text":   hostile(strings.Repeat("{{ a }}-", 1000), map[string]any{"a": big}),
 		"shared": hostile(repeat("{{ a }}", 1000), map[string]any{"a": big}),
 	} {
-		_, err := renderOnce(pool, nil, []byte(`{"id":"r","name":"n"}`), V3)
+		allocated, err := cost(pool)
 		var fault *Fault
 		if !errors.As(err, &fault) || !strings.Contains(fault.Message, "3 MiB") {
 			t.Errorf("%s: %v", name, err)
 		}
+		if allocated > 64<<20 {
+			t.Errorf("%s: %d MiB were allocated to refuse it", name, allocated>>20)
+		}
 	}
+}
+
+// cost renders a work pool's Job, and counts the bytes that it allocates.
+func cost(pool []byte) (allocated uint64, err error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = renderOnce(pool, nil, []byte(`{"id":"r","name":"n"}`), V3)
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc, err
 }
 
 func repeat(v any, n int) []any {

@@ -222,8 +222,12 @@ func (d *differ) objects(path string, from, to *object) {
 // lists compares by position, but for an item that is in both: all others are
 // then removed. The only list of the base manifest has one item.
 func (d *differ) lists(path string, from, to []any) {
-	is := func(v any) bool { return len(to) == 1 && canonical(v) == canonical(to[0]) }
-	if match := slices.IndexFunc(from, is); match >= 0 {
+	match := -1
+	if len(to) == 1 {
+		only := canonical(to[0])
+		match = slices.IndexFunc(from, func(v any) bool { return canonical(v) == only })
+	}
+	if match >= 0 {
 		for i, item := range from {
 			if i != match {
 				d.remove(join(path, strconv.Itoa(i)), item)

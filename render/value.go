@@ -231,27 +231,28 @@ func encode(b *bytes.Buffer, value any) {
 
 func encodeString(b *bytes.Buffer, s string) {
 	const hex = "0123456789abcdef"
+	if !utf8.ValidString(s) {
+		s = string([]rune(s)) // each invalid byte becomes U+FFFD
+	}
 	b.WriteByte('"')
-	for i := 0; i < len(s); {
+	plain := 0 // up to here all is written
+	for i := range len(s) {
 		c := s[i]
-		switch {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < 0x20:
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		b.WriteString(s[plain:i])
+		plain = i + 1
+		if c < 0x20 {
 			b.WriteString(`\u00`)
 			b.WriteByte(hex[c>>4])
 			b.WriteByte(hex[c&15])
-		case c < utf8.RuneSelf:
-			b.WriteByte(c)
-		default:
-			r, size := utf8.DecodeRuneInString(s[i:])
-			b.WriteRune(r) // an invalid byte becomes U+FFFD
-			i += size
 			continue
 		}
-		i++
+		b.WriteByte('\\')
+		b.WriteByte(c)
 	}
+	b.WriteString(s[plain:])
 	b.WriteByte('"')
 }
 
