@@ -7,10 +7,13 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 SYFT     := github.com/anchore/syft/cmd/syft@v1.18.1
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
+# One way to compile what is not a test under -race, so that Go's cache serves vet, tests and binaries alike.
+export CGO_ENABLED := 0
+
 .PHONY: build image sbom unit fuzz e2e test proof lint bench demo clean
 
 build: ## bin/slipway
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
+	go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
 
 image: ## the image for both architectures, with an SPDX SBOM; IMAGE=registry.example/slipway:1, PUSH=--push
 	docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --build-arg VERSION=$(VERSION) -t $(IMAGE) $(PUSH) .
@@ -20,7 +23,7 @@ sbom: build ## bin/slipway.spdx.json: what the binary is made of, by syft
 
 unit: ## the product's tests: no server is started but in-process ones
 	go vet ./...
-	go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -race -shuffle=on ./...
 
 fuzz: ## properties of the renderer, 30 seconds
 	for f in FuzzRender FuzzNames FuzzCommand; do go test ./render -run XXX -fuzz "^$$f$$" -fuzztime 10s || exit 1; done

@@ -21,6 +21,7 @@ func automate(t *testing.T, pool string, args ...string) string {
 // TestAutomations: with nothing but webhooks, a run that is made ends in a Job, a
 // cancelled one loses its pod, and a full deployment makes no loop.
 func TestAutomations(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d := pool(t, "auto", nil)
 	gate := newCutter(t) // counts what Slipway asks of Prefect
 	var polls atomic.Int64

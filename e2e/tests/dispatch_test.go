@@ -24,6 +24,7 @@ import (
 
 // TestDemo is the demo itself, which fails if any of what it shows is untrue.
 func TestDemo(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if err := (&demo.Demo{World: w, Out: t.Output()}).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -260,16 +261,13 @@ func TestForbiddenNamespace(t *testing.T) {
 
 // TestQuota: a quota that is used up gives the run back, and its end lets it go on.
 func TestQuota(t *testing.T) {
-	ids := runs(t, pool(t, "quota", nil), 3, time.Now())
-	quotas := w.Cluster.Client.CoreV1().ResourceQuotas("dev")
-	jobs, err := w.Cluster.Client.BatchV1().Jobs("dev").List(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	used := resource.NewQuantity(int64(len(jobs.Items)), resource.DecimalSI)
+	t.Parallel() // it mostly waits
+	newNamespace(t, "quota")
+	ids := runs(t, pool(t, "quota", map[string]any{"namespace": "quota"}), 3, time.Now())
+	quotas := w.Cluster.Client.CoreV1().ResourceQuotas("quota")
 	if _, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Name: "none-left"},
-		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/jobs.batch": *used}},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/jobs.batch": resource.MustParse("0")}},
 	}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

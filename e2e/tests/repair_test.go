@@ -314,7 +314,7 @@ func TestPlacesThatChange(t *testing.T) {
 			namespace := "dev"
 			if c.at == "/jobs" {
 				namespace = "doomed"
-				doomed(t, namespace)
+				newNamespace(t, namespace)
 			}
 			d := pool(t, poolName, map[string]any{"namespace": namespace})
 			ids := runs(t, d, 4, time.Now())
@@ -377,8 +377,8 @@ func withBackoff(t *testing.T, limit int) json.RawMessage {
 	return changed
 }
 
-// doomed is a namespace that Slipway may use.
-func doomed(t *testing.T, name string) {
+// newNamespace makes one that Slipway may use.
+func newNamespace(t *testing.T, name string) {
 	t.Helper()
 	if err := w.Cluster.CreateNamespace(t.Context(), name); err != nil {
 		t.Fatal(err)
