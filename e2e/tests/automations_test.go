@@ -2,10 +2,13 @@ package tests
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"slipway/e2e/prefectserver"
 )
 
 // automate runs `slipway automations` with the arguments, for a token.
@@ -41,6 +44,7 @@ func TestAutomations(t *testing.T) {
 	if out := automate(t, "auto"); !strings.Contains(out, "slipway: cancelling in auto") || strings.Contains(out, "does not exist yet") {
 		t.Errorf("printed:\n%s", out)
 	}
+	t.Run("a late run", func(t *testing.T) { late(t, "auto", d) })
 	t.Run("a run made by hand", func(t *testing.T) { madeByHand(t, d) })
 	t.Run("a cancellation", func(t *testing.T) { cancelledInUI(t, "auto") })
 	t.Run("a full deployment makes no loop", func(t *testing.T) {
@@ -84,6 +88,25 @@ func madeByHand(t *testing.T, deployment string) {
 		took := time.Since(started)
 		completed(t, []string{id}, time.Minute)
 		t.Logf("its Job is there after %s", took.Round(10*time.Millisecond))
+	}
+}
+
+// late makes a run while its pool is paused, which wakes Slipway in vain. When the
+// pool is resumed, only the server's calling the run Late wakes it again.
+func late(t *testing.T, pool, deployment string) {
+	t.Helper()
+	call(t, "PATCH", "/work_pools/"+pool, map[string]any{"is_paused": true})
+	id := runs(t, deployment, 1, time.Now())[0]
+	time.Sleep(5 * time.Second) // what its creation woke
+	call(t, "PATCH", "/work_pools/"+pool, map[string]any{"is_paused": false})
+	if jobs := jobsOf(t, id); len(jobs) != 0 {
+		t.Fatalf("the paused pool made %v", jobs)
+	}
+	eventually(t, "its Job", func() bool { return len(jobsOf(t, id)) == 1 })
+	completed(t, []string{id}, time.Minute)
+	states, err := w.Prefect.States(t.Context(), id)
+	if err != nil || !slices.ContainsFunc(states, func(s prefectserver.State) bool { return s.Name == "Late" }) {
+		t.Errorf("it was never Late: %v (%v)", states, err)
 	}
 }
 
