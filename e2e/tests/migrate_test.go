@@ -49,8 +49,7 @@ func TestMigration(t *testing.T) {
 	running(t, long)
 	set(t, long, map[string]any{"type": "CANCELLING"})
 	eventually(t, "CANCELLED", func() bool {
-		// The others' pods have the usual time to end after their flows have.
-		sweep(t, "moving", "SLIPWAY_ADOPT_JOBS=true", "SLIPWAY_SETTLE_GRACE=30s")
+		sweep(t, "moving", "SLIPWAY_ADOPT_JOBS=true")
 		return stateOf(t, long) == "CANCELLED"
 	})
 	if jobs := jobsOf(t, long); len(jobs) != 0 {

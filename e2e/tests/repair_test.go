@@ -36,10 +36,11 @@ func logOf(t *testing.T, id string) string {
 	return text.String()
 }
 
-// sweep makes one sweep of a pool with short graces.
+// sweep makes one sweep of a pool. It sees the Jobs of all pools: with a short settle
+// grace it would remove those of tests that run beside it.
 func sweep(t *testing.T, pool string, env ...string) string {
 	t.Helper()
-	result, err := w.SlipwayWith(t.Context(), append([]string{"SLIPWAY_SETTLE_GRACE=1s"}, env...), "sweep", "--work-pool", pool, "-o", "wide")
+	result, err := w.SlipwayWith(t.Context(), env, "sweep", "--work-pool", pool, "-o", "wide")
 	if err != nil || result.Code != 0 {
 		t.Fatalf("slipway sweep ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
 	}
@@ -153,7 +154,7 @@ func TestImageThatCannotBePulled(t *testing.T) {
 	out := ""
 	eventually(t, "the end of its Job", func() bool {
 		defer func() { t.Log(out, jobsOf(t, id)) }()
-		out = sweep(t, "image")
+		out = sweep(t, "image", "SLIPWAY_SETTLE_GRACE=1s")
 		return len(jobsOf(t, id)) == 0
 	})
 }
