@@ -10,7 +10,7 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 # One way to compile what is not a test under -race, so that Go's cache serves vet, tests and binaries alike.
 export CGO_ENABLED := 0
 
-.PHONY: build image sbom unit fuzz e2e test proof lint bench demo clean
+.PHONY: build image sbom unit fuzz e2e parity system test proof lint bench demo clean
 
 build: ## bin/slipway
 	go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
@@ -32,8 +32,16 @@ fuzz: ## properties of the renderer, half a minute
 
 # The control plane is compiled ahead, outside the tests' time limit, and not vetted: go would vet all of Kubernetes.
 e2e: ## end to end: a real control plane and real Prefect servers, on loopback
-	cd e2e && go list -export ./cmd/kube > /dev/null && packages=$$(go list ./... | grep -v /cmd/kube) && go vet $$packages && \
-	  go test -vet=off -count=1 -timeout 25m -shuffle=on -p 1 -parallel 8 -v $$packages
+	cd e2e && go list -export ./cmd/kube > /dev/null && go vet $$(go list ./... | grep -v /cmd/kube)
+	$(MAKE) -j2 parity system
+
+E2E := go test -vet=off -count=1 -timeout 25m -shuffle=on
+
+parity: ## renderings and observations, compared with those of the Python worker itself
+	cd e2e && $(E2E) -v ./parity
+
+system: ## the tests on the whole system
+	cd e2e && $(E2E) -parallel 8 -v ./tests
 
 test: unit fuzz e2e ## everything
 

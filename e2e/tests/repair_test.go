@@ -102,8 +102,8 @@ func TestPodsRefusedByQuota(t *testing.T) {
 	id := runs(t, d, 1, time.Now())[0]
 	dispatchOnly(t, "podless")
 	words := "does not start: QuotaExceeded: Error creating: pods "
-	eventually(t, "a line about the quota", func() bool { sweep(t, "podless"); return strings.Contains(logOf(t, id), words) })
-	sweep(t, "podless")
+	eventually(t, "a line about the quota", func() bool { sweep(t, "podless", "SLIPWAY_SETTLE_GRACE=1s"); return strings.Contains(logOf(t, id), words) })
+	sweep(t, "podless", "SLIPWAY_SETTLE_GRACE=1s")
 	if n := strings.Count(logOf(t, id), words); n != 1 || stateOf(t, id) != "PENDING" {
 		t.Errorf("%d lines, the run is %s", n, stateOf(t, id))
 	}
@@ -122,8 +122,8 @@ func TestImageThatCannotBePulled(t *testing.T) {
 	id := runs(t, pool(t, "image", map[string]any{"image": "registry.invalid/none:1"}), 1, time.Now())[0]
 	dispatchOnly(t, "image")
 	words := "does not start: ImagePullError: "
-	eventually(t, "a line about the image", func() bool { sweep(t, "image"); return strings.Contains(logOf(t, id), words) })
-	sweep(t, "image")
+	eventually(t, "a line about the image", func() bool { sweep(t, "image", "SLIPWAY_SETTLE_GRACE=1s"); return strings.Contains(logOf(t, id), words) })
+	sweep(t, "image", "SLIPWAY_SETTLE_GRACE=1s")
 	if n := strings.Count(logOf(t, id), words); n != 1 || stateOf(t, id) != "PENDING" {
 		t.Errorf("%d lines, the run is %s", n, stateOf(t, id))
 	}
@@ -147,7 +147,7 @@ func TestImageThatCannotBePulled(t *testing.T) {
 	if e := found.Events[0]; len(found.Events) != 1 || e.Event != "prefect.kubernetes.pod.pending" || e.Resource["kubernetes.diagnosis"] != "ImagePullError" {
 		t.Errorf("%+v", found.Events)
 	}
-	sweep(t, "image", "SLIPWAY_START_LIMITS=ImagePullError:1s")
+	sweep(t, "image", "SLIPWAY_SETTLE_GRACE=1s", "SLIPWAY_START_LIMITS=ImagePullError:1s")
 	if run, err := w.Prefect.FlowRun(t.Context(), id); err != nil || run.StateType != "CRASHED" || !strings.Contains(run.State.Message, "registry.invalid/none:1") {
 		t.Errorf("%s %v, %v", run.StateType, run.State, err)
 	}
@@ -311,6 +311,7 @@ func TestPlacesThatChange(t *testing.T) {
 		}, func(s map[string]int) bool { return s["CRASHED"] == 4 }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			poolName := "place-" + strings.ReplaceAll(name, " ", "-")
 			namespace := "dev"
 			if c.at == "/jobs" {
