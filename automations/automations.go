@@ -1,5 +1,6 @@
-// Package automations describes what makes a Prefect server wake Slipway: a webhook
-// block, and automations that call it. It is pure; package prefect writes them.
+// Package automations describes how a Prefect server triggers passes of Slipway: by a
+// webhook block, and by automations that call it. It is pure; package prefect writes
+// them.
 package automations
 
 import (
@@ -9,20 +10,21 @@ import (
 	"time"
 )
 
-// Kind is a reason to wake Slipway.
+// Kind is a reason to trigger a pass.
 type Kind string
 
 const (
-	Scheduled  Kind = "scheduled"  // a run was made by hand, is late, is to be tried again or resumed
+	Scheduled  Kind = "scheduled"  // a run was created by hand, is late, is to be retried or resumed
 	Cancelling Kind = "cancelling" // a run is to be cancelled
 	Ended      Kind = "ended"      // a run has ended, which may free a slot for another
-	Tick       Kind = "tick"       // time has passed: runs of schedules announce themselves late or not at all
+	Tick       Kind = "tick"       // an interval has passed: a run of a schedule emits no event in time
 )
 
-// Kinds are all of them.
+// Kinds lists all kinds.
 var Kinds = []Kind{Scheduled, Cancelling, Ended, Tick}
 
-// MinTick is the least time that the server takes for a proactive trigger.
+// MinTick is the least interval that the server takes for a proactive trigger (Prefect
+// 3.8).
 const MinTick = 10 * time.Second
 
 // Doc is a JSON object.
@@ -33,7 +35,7 @@ type Options struct {
 	Name      string // of the webhook block, with which the automations' names begin
 	WorkPools []string
 	Kinds     []Kind
-	Tick      time.Duration // between ticks; at least MinTick
+	Tick      time.Duration // interval of the automation of kind Tick; at least MinTick
 	BlockID   string        // of the webhook block
 }
 
@@ -46,11 +48,11 @@ func Block(url, token string) Doc {
 	return Doc{"method": "POST", "url": url, "headers": headers, "allow_private_urls": true, "verify": true}
 }
 
-// TickName is the name of the ticker, which all work pools share.
+// TickName is the name of the automation of kind Tick, which all work pools share.
 func TickName(block string) string { return block + ": tick" }
 
-// name is that of a work pool's automation, or, of the ticker, of all together.
-// Prefect does not make names unique; Slipway finds its own by them.
+// name is that of a work pool's automation. Prefect lets several automations have one
+// name; Slipway finds its own by name.
 func (o Options) name(kind Kind, pool string) string {
 	if kind == Tick {
 		return TickName(o.Name)
@@ -76,8 +78,8 @@ func Make(o Options) []Doc {
 }
 
 // The states by name where only some of a type are meant. AwaitingConcurrencySlot
-// is not among them: a pass that finds no slot leaves the run in it, and would wake
-// the next pass.
+// is not among them: a pass that finds no slot leaves the run in it, and would
+// trigger the next pass.
 var states = map[Kind]struct {
 	types  []any
 	events []any
@@ -99,7 +101,7 @@ func ofRuns(o Options, kind Kind, pool string) Doc {
 	})
 }
 
-// tick expects what never happens, and so fires whenever its time is over.
+// tick expects an event that never happens, and so fires after each interval.
 func tick(o Options) Doc {
 	return automation(o.name(Tick, ""), o.BlockID, "", Doc{
 		"type": "event", "posture": "Proactive",
@@ -108,8 +110,8 @@ func tick(o Options) Doc {
 	})
 }
 
-// automation calls the webhook with the pool's name, which needs nothing of the
-// event: its objects may not be committed yet when it is sent.
+// automation calls the webhook with the pool's name. The payload takes nothing from
+// the event: its objects may not be committed yet when it is sent.
 func automation(name, block, pool string, trigger Doc) Doc {
 	payload := "{}"
 	if pool != "" {
@@ -117,14 +119,14 @@ func automation(name, block, pool string, trigger Doc) Doc {
 		payload = `{"pool": ` + string(quoted) + "}"
 	}
 	return Doc{
-		"name": name, "description": "Wakes Slipway. Made by `slipway automations`.", "enabled": true,
+		"name": name, "description": "Triggers passes of Slipway. Made by `slipway automations`.", "enabled": true,
 		"trigger": trigger,
 		"actions": []any{Doc{"type": "call-webhook", "block_document_id": block, "payload": payload}},
 	}
 }
 
-// Same tells whether the server has an automation as it is wanted, whatever more
-// it has of it. Lists of texts are sets.
+// Same tells whether a stored automation has all that is wanted. Members that the
+// server adds do not count, nor does the order of a list.
 func Same(wanted, stored any) bool {
 	switch want := wanted.(type) {
 	case Doc:

@@ -18,7 +18,7 @@ func TestMake(t *testing.T) {
 	trigger := names["slipway: scheduled in a"]["trigger"].(Doc)
 	for _, event := range trigger["expect"].([]any) {
 		if event == "prefect.flow-run.*" || event == "prefect.flow-run.AwaitingConcurrencySlot" {
-			t.Errorf("%v wakes Slipway: it loops", event)
+			t.Errorf("%v triggers a pass: it loops", event)
 		}
 	}
 	if only := Make(Options{Name: "other", WorkPools: []string{"a"}, Kinds: []Kind{Tick}, Tick: 10 * time.Second}); len(only) != 1 || only[0]["trigger"].(Doc)["within"] != 10 || only[0]["name"] != "other: tick" {

@@ -38,7 +38,7 @@ func TestAdoption(t *testing.T) {
 			w := newWorld(t)
 			id, job := w.workersRun(c.state)
 			c.happens(w, job)
-			if r := w.sweep(); r.Mended != 0 || w.state(id).StateType != c.state {
+			if r := w.sweep(); r.Repaired != 0 || w.state(id).StateType != c.state {
 				t.Errorf("without being told to: %+v, the run is %s", r, w.state(id).StateType)
 			}
 			w.change = func(o *dispatch.Options) { o.Adopt = true }
@@ -55,7 +55,7 @@ func TestAdoption(t *testing.T) {
 		w.change = func(o *dispatch.Options) { o.Adopt = true }
 		id := w.prefect.AddRun(w.deployment, time.Now(), nil)
 		w.prefect.Force(id, doc{"type": "PENDING", "state_details": doc{"transition_id": "11111111-1111-4111-8111-111111111111"}})
-		if r := w.sweep(); r.Mended != 0 || w.jobsOf(id) != 0 {
+		if r := w.sweep(); r.Repaired != 0 || w.jobsOf(id) != 0 {
 			t.Errorf("%+v, %d Jobs", r, w.jobsOf(id))
 		}
 	})

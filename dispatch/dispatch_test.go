@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"slipway/dispatch"
+	"slipway/dispatch/claim"
 	"slipway/kube/kubetest"
 )
 
@@ -24,7 +25,7 @@ func TestDueRunGetsItsJob(t *testing.T) {
 	if run.StateType != "PENDING" || run.StateName != "Pending" || run.InfrastructurePID != "dev:"+line.Job {
 		t.Errorf("the run is %s/%s with pid %q", run.StateType, run.StateName, run.InfrastructurePID)
 	}
-	if !dispatch.IsClaim(kubetest.ClusterUID, id, run.State.Details.TransitionID) {
+	if !claim.Verify(kubetest.ClusterUID, id, run.State.Details.TransitionID) {
 		t.Errorf("the claim %q does not prove itself", run.State.Details.TransitionID)
 	}
 	job := w.kube.Jobs()["dev/"+line.Job]["metadata"].(doc)
@@ -133,7 +134,7 @@ func TestAPIServersAnswer(t *testing.T) {
 			if c.outcome != dispatch.Unclaimed {
 				return
 			}
-			if run.StateName != "AwaitingRetry" || run.NextScheduledStartTime.Before(time.Now()) || run.State.Details.TransitionID != "" {
+			if run.StateName != "AwaitingRetry" || run.NextScheduledStartTime.Before(time.Now()) || claim.IsSlipways(run.State.Details.TransitionID) {
 				t.Errorf("given back as %s, due %s, with transition id %q", run.StateName, run.NextScheduledStartTime, run.State.Details.TransitionID)
 			}
 			w.kube.Intercept(nil)

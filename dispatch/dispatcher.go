@@ -1,129 +1,193 @@
-// Package dispatch is the core of Slipway: one pass over a work pool that
-// claims what is due, renders each Job, submits it, reports, and ends.
+// Package dispatch is the core of Slipway: one pass over a work pool claims what is
+// due, renders each Job, submits it, repairs what others left behind, and ends. This
+// face composes the stages; each is a package below:
+//
+//	claiming   poll ─▶ prepare ─▶ admit ─▶ claim ─┐
+//	sweep      list ─▶ look ─▶ Decide ─▶ apply ───┤
+//	                                              ▼
+//	submit     Secrets ─▶ Job ─▶ infrastructure_pid
+//	inspect    render, shadow, doctor, explain: read-only
+//	workpool   the session of one work pool; report: what is told; claim: ids and names
 package dispatch
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
-	"slipway/internal/clock"
-	"slipway/kube"
+	"slipway/dispatch/claiming"
+	"slipway/dispatch/inspect"
+	"slipway/dispatch/report"
+	"slipway/dispatch/sweep"
+	"slipway/dispatch/workpool"
 	"slipway/prefect"
-	"slipway/render"
 )
-
-// Options of a Dispatcher.
-type Options struct {
-	Prefect *prefect.Client
-	Kube    *kube.Client
-	Log     *slog.Logger
-
-	WorkerName  string         // shown in the UI and in the Job's labels and environment
-	Heartbeat   time.Duration  // whole seconds, at least the trigger's period: keeps the work pool READY
-	Concurrency int            // runs in flight at once
-	Deadline    time.Duration  // from the claim to the last attempt to create its Job
-	Cluster     string         // names the cluster in claims; "": the UID of the namespace kube-system
-	RenderAs    render.Version // "": follows the server's version
-
-	OrphanGrace        time.Duration // how old a claim without a Job must be before a sweep makes the Job; the same everywhere
-	ForeignOrphanGrace time.Duration // and before it gives a foreign one back; 0: never
-	SettleGrace        time.Duration // for an engine to report after its Job ended, and for leftovers
-	Namespaces         []string      // where Jobs are; none: everywhere, or where the work pool says
-
-	Adopt bool // look after the runs and Jobs of Python workers, which are gone
-
-	StartLimits   map[string]time.Duration // how long pods may be kept from starting, by diagnosis
-	PodEvents     bool                     // emit the events of pods that do not start or crash
-	CrashLogs     bool                     // copy the end of a crashed pod's log into its run's
-	CrashLogLines int                      // so many lines of it
-
-	Namespace string            // for Jobs, where neither template nor job variables name one
-	Environ   map[string]string // of the process, for the renderer
-	Secrets   []string          // values that no message may hold
-
-	Now   func() time.Time                                 // nil: time.Now
-	Sleep func(ctx context.Context, d time.Duration) error // between attempts; nil: really
-}
 
 // Dispatcher makes passes. It is safe for concurrent use and keeps nothing
 // between passes but the cluster's id: Prefect's server and the Kubernetes API
 // server are the only state.
-type Dispatcher struct {
-	Options
-
-	mu      sync.Mutex
-	cluster string
-}
+type Dispatcher struct{ servers *workpool.Servers }
 
 // New checks nothing and sends nothing.
-func New(o Options) *Dispatcher {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Sleep == nil {
-		o.Sleep = clock.Sleep
-	}
-	return &Dispatcher{Options: o, cluster: o.Cluster}
+func New(o Options) *Dispatcher { return &Dispatcher{workpool.New(o)} }
+
+// Dispatch makes one pass over each work pool of the request, side by side, and
+// returns a report for each in the order of the request, even beside an error.
+// Errors are *Error, joined; one pool's error does not keep the others from
+// being served. Cancelling the context ends the claiming; runs claimed by then are
+// finished first.
+func (d *Dispatcher) Dispatch(ctx context.Context, req Request) ([]Report, error) {
+	reports := make([]Report, len(req.WorkPools))
+	return reports, d.eachPool(req.WorkPools, func(i int, session *workpool.Session) error {
+		return d.pass(ctx, session, req, &reports[i])
+	})
 }
 
-// Dispatch makes one pass over each work pool of the request, one after the
-// other, and returns a report for each that was begun, even beside an error.
-// Errors are *Error; the first pool's error does not keep the others from
-// being served, and all are joined. Cancelling the context ends the claiming;
-// runs claimed by then are finished first.
-func (d *Dispatcher) Dispatch(ctx context.Context, req Request) ([]Report, error) {
-	var reports []Report
+// eachPool opens a session for each work pool, and closes it after its use.
+func (d *Dispatcher) eachPool(pools []string, use func(i int, session *workpool.Session) error) error {
+	errs := make([]error, len(pools))
+	var all sync.WaitGroup
+	for i, name := range pools {
+		all.Go(func() { errs[i] = use(i, d.servers.Unopened(name)) })
+	}
+	all.Wait()
+	return d.servers.Options.Redactor.Error(errors.Join(errs...))
+}
+
+// claimingShare is the part of a pass's time in which runs are claimed: repair gets its
+// share however much is due.
+const claimingShare = 0.6
+
+// pass is one pass over one work pool: it claims, and then repairs.
+func (d *Dispatcher) pass(ctx context.Context, session *workpool.Session, req Request, r *Report) error {
+	r.Pool, r.Runs = session.Pool.Name, []report.Run{}
+	budget := d.servers.Options.PassTime
+	ctx, cancel := context.WithTimeoutCause(ctx, budget, workpool.ErrOutOfTime)
+	defer cancel()
+	err := d.meet(ctx, session)
+	if err == nil {
+		r.Paused = session.Pool.IsPaused
+		d.heartbeat(ctx, session)
+		claims, done := context.WithTimeoutCause(ctx, time.Duration(float64(budget)*claimingShare), workpool.ErrOutOfTime)
+		err = claiming.Run(claims, session, req, r)
+		done()
+	}
+	if req.Sweep && session.Cluster != "" && ctx.Err() == nil && KindOf(err) != Denied {
+		r.Sweep = &report.Sweep{Pool: r.Pool, Rows: []report.Row{}}
+		if failed := sweep.Run(ctx, session, false, r.Sweep); failed != nil {
+			r.Sweep.Error = session.Text(failed)
+			err = errors.Join(err, failed)
+		}
+	}
+	session.Flush(ctx)
+	if r.Warnings = session.TakeWarnings(); err != nil {
+		r.Error = session.Text(err)
+	}
+	r.Milliseconds = session.Took().Milliseconds()
+	return err
+}
+
+// meet reads what every look at a work pool needs.
+func (d *Dispatcher) meet(ctx context.Context, session *workpool.Session) error {
+	if err := session.Open(ctx); err != nil {
+		return err
+	}
+	return session.NameCluster(ctx)
+}
+
+// heartbeat keeps the work pool READY. Without it the pass does its work all the same.
+func (d *Dispatcher) heartbeat(ctx context.Context, session *workpool.Session) {
+	o := d.servers.Options
+	if err := o.Prefect.Heartbeat(ctx, session.Pool.Name, o.WorkerName, o.Heartbeat); err != nil {
+		session.Warn("the heartbeat was not taken: %v", err)
+	}
+}
+
+// Sweep repairs what dispatchers, workers and pods left behind, without any state of
+// its own. Running it twice, or beside another, repairs nothing twice. Errors are
+// *Error, joined.
+func (d *Dispatcher) Sweep(ctx context.Context, req SweepRequest) ([]SweepReport, error) {
+	reports := make([]SweepReport, len(req.WorkPools))
+	return reports, d.eachPool(req.WorkPools, func(i int, session *workpool.Session) error {
+		r := &reports[i]
+		r.Pool, r.Rows = session.Pool.Name, []report.Row{}
+		ctx, cancel := context.WithTimeoutCause(ctx, d.servers.Options.PassTime, workpool.ErrOutOfTime)
+		defer cancel()
+		err := d.meet(ctx, session)
+		if err == nil {
+			err = sweep.Run(ctx, session, req.DryRun, r)
+		}
+		session.Flush(ctx)
+		if r.Warnings = session.TakeWarnings(); err != nil {
+			r.Error = session.Text(err)
+		}
+		return err
+	})
+}
+
+// Shadow claims nothing and submits nothing: it compares what Slipway would submit
+// with the Jobs that a Python worker has made.
+func (d *Dispatcher) Shadow(ctx context.Context, req Request) ([]ShadowReport, error) {
+	var reports []ShadowReport
 	var errs []error
 	for _, name := range req.WorkPools {
-		if ctx.Err() != nil {
-			errs = append(errs, interrupted(ctx))
-			break
-		}
-		p := d.newPass(name, req)
-		err := p.run(ctx)
+		r, err := inspect.Shadow(ctx, d.servers, name, req.WorkQueues, req.LookAhead)
 		if err != nil {
-			p.report.Error = err.Error()
+			r.Error = d.servers.Options.Redactor.Text(err.Error())
 			errs = append(errs, err)
 		}
-		if err == nil && req.Sweep && ctx.Err() == nil {
-			s := newSweep(p, false)
-			if err := s.look(ctx); err != nil {
-				s.report.Error = p.plain(err)
-				errs = append(errs, err)
-			}
-			p.report.Sweep = &s.report
-		}
-		reports = append(reports, p.close(ctx))
+		reports = append(reports, *r)
 	}
-	return reports, errors.Join(errs...)
+	return reports, d.servers.Options.Redactor.Error(errors.Join(errs...))
+}
+
+// Explain says why a flow run has not started. Errors are *Error.
+func (d *Dispatcher) Explain(ctx context.Context, flowRunID string) (*Explanation, error) {
+	x, err := inspect.Explain(ctx, d.servers, flowRunID)
+	return x, d.servers.Options.Redactor.Error(err)
+}
+
+// Doctor checks what a pass over work pools needs.
+func (d *Dispatcher) Doctor(ctx context.Context, pools []string) []Check {
+	return inspect.Doctor(ctx, d.servers, pools)
+}
+
+// Inspect renders a Job without any effect on either server. Errors are *Error, or
+// *render.Fault where the template or the variables make no Job.
+func (d *Dispatcher) Inspect(ctx context.Context, s Subject) (*Inspection, error) {
+	i, err := inspect.Inspect(ctx, d.servers, s)
+	return i, d.servers.Options.Redactor.Error(err)
+}
+
+// Try asks the API server for its verdict on a Job, by a dry run. Errors are *Error.
+func (d *Dispatcher) Try(ctx context.Context, i *Inspection) (*Verdict, error) {
+	v, err := inspect.Try(ctx, d.servers, i)
+	return v, d.servers.Options.Redactor.Error(err)
+}
+
+// LiveJob is the Job in the cluster that a flow run's infrastructure_pid names, as
+// JSON. Errors are *Error.
+func (d *Dispatcher) LiveJob(ctx context.Context, run *prefect.FlowRun) ([]byte, error) {
+	job, err := inspect.LiveJob(ctx, d.servers, run)
+	return job, d.servers.Options.Redactor.Error(err)
+}
+
+// JobOf is the manifest of a flow run's Job, as JSON and without secrets. Errors
+// are *Error, also where no Job can be made.
+func (d *Dispatcher) JobOf(ctx context.Context, flowRunID string) ([]byte, error) {
+	job, err := inspect.JobOf(ctx, d.servers, flowRunID)
+	return job, d.servers.Options.Redactor.Error(err)
 }
 
 // Ready asks both servers for a cheap answer; nil means a pass would find them.
 func (d *Dispatcher) Ready(ctx context.Context) error {
-	if _, err := d.Prefect.ServerVersion(ctx); err != nil {
-		return fmt.Errorf("the Prefect server: %w", err)
+	if _, err := d.servers.Options.Prefect.ServerVersion(ctx); err != nil {
+		return d.servers.Options.Redactor.Error(fmt.Errorf("the Prefect server: %w", err))
 	}
-	if err := d.Kube.Ping(ctx); err != nil {
-		return fmt.Errorf("the Kubernetes API server: %w", err)
+	if err := d.servers.Options.Kube.Ping(ctx); err != nil {
+		return d.servers.Options.Redactor.Error(fmt.Errorf("the Kubernetes API server: %w", err))
 	}
 	return nil
-}
-
-// clusterID names the cluster in claims and in the pids of Prefect 2.
-func (d *Dispatcher) clusterID(ctx context.Context) (string, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cluster != "" {
-		return d.cluster, nil
-	}
-	uid, err := d.Kube.ClusterUID(ctx)
-	if err != nil {
-		return "", clusterError(ctx, err)
-	}
-	d.cluster = uid
-	return uid, nil
 }

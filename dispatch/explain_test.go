@@ -39,7 +39,7 @@ func TestExplain(t *testing.T) {
 			w.call("DELETE", "/deployments/"+w.deployment, nil)
 			return id
 		}, "its deployment "},
-		"nobody looks": {func(w *world) string { return w.run() }, "nobody has ever looked at the work pool"},
+		"no heartbeat": {func(w *world) string { return w.run() }, "no worker has ever polled this work pool"},
 		"the next pass": {func(w *world) string {
 			w.pass()
 			return w.run()
@@ -50,13 +50,13 @@ func TestExplain(t *testing.T) {
 			w.prefect.Force(id, doc{"type": "SCHEDULED", "name": "AwaitingRetry"})
 			return id
 		}, "Job dev/funky-otter-"},
-		"orphan":        {func(w *world) string { return w.orphan() }, "claimed 0s ago, and its Job is being made"},
-		"waiting image": {func(w *world) string { id, _ := w.waitingRun("image-pull"); return id }, "its pod default/image-pull-7cs4p does not start: ImagePullError: "},
+		"orphan":        {func(w *world) string { return w.orphan() }, "claimed 0s ago; its owner has 1m0s to make the Job"},
+		"waiting image": {func(w *world) string { id, _ := w.waitingRun("image-pull"); return id }, "its pod default/image-pull-7cs4p does not start: ImagePullError: container prefect-job: "},
 		"failed Job": {func(w *world) string {
 			id, job := w.submitted()
 			w.kube.Change(job, ended("Failed"))
 			return id
-		}, "its Job dev/funky-otter-"},
+		}, "the next sweep makes it CRASHED: its Job failed (Job dev/funky-otter-"},
 		"a worker's claim": {func(w *world) string {
 			id := w.run()
 			w.prefect.Force(id, doc{"type": "PENDING", "state_details": doc{"transition_id": "11111111-1111-4111-8111-111111111111"}})
@@ -87,7 +87,7 @@ func TestExplain(t *testing.T) {
 func levels(checks []dispatch.Check) map[dispatch.Level]string {
 	all := map[dispatch.Level]string{}
 	for _, c := range checks {
-		all[c.Level] += c.About + ": " + c.Found + " -> " + c.Mend + "\n"
+		all[c.Level] += c.About + ": " + c.Found + " -> " + c.Fix + "\n"
 	}
 	return all
 }

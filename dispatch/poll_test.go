@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"slipway/dispatch"
+	"slipway/internal/redact"
 )
 
 func lookAhead(d time.Duration) func(*dispatch.Request) {
@@ -219,7 +220,7 @@ func TestMissingReferences(t *testing.T) {
 
 func TestNoSecretInMessages(t *testing.T) {
 	w := newWorld(t)
-	w.change = func(o *dispatch.Options) { o.Secrets = []string{"pnu_hush"} }
+	w.change = func(o *dispatch.Options) { o.Redactor = redact.New("pnu_hush") }
 	id := w.run()
 	w.onJobPost(func(rw http.ResponseWriter, _ *http.Request) bool {
 		rw.Header().Set("Content-Type", "application/json")

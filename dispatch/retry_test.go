@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"slipway/dispatch"
+	"slipway/dispatch/claim"
 	"slipway/kube/kubetest"
 )
 
@@ -45,7 +46,7 @@ func TestOrphanOfASecondAttempt(t *testing.T) {
 	if run := w.state(id); run.StateType != "PENDING" || run.InfrastructurePID == "" {
 		t.Fatalf("the run is %s with pid %q", run.StateType, run.InfrastructurePID)
 	}
-	if r := w.sweep(); r.Mended != 1 || w.jobsOf(id) != 2 {
+	if r := w.sweep(); r.Repaired != 1 || w.jobsOf(id) != 2 {
 		t.Errorf("%+v, %d Jobs", r, w.jobsOf(id))
 	}
 }
@@ -57,11 +58,15 @@ func TestUnreportedJobIsGone(t *testing.T) {
 	id, job := w.submitted()
 	w.call(http.MethodPatch, "/flow_runs/"+id, doc{"infrastructure_pid": nil})
 	w.prefect.Force(id, doc{"type": "RUNNING"})
-	if r := w.sweep(); r.Mended != 0 {
+	if r := w.sweep(); r.Repaired != 1 || r.Rows[0].Action != dispatch.WritePID || w.state(id).InfrastructurePID == "" {
 		t.Errorf("while its Job is active: %+v", r)
 	}
+	if r := w.sweep(); r.Repaired != 0 {
+		t.Errorf("once its pid is written: %+v", r)
+	}
+	w.call(http.MethodPatch, "/flow_runs/"+id, doc{"infrastructure_pid": nil})
 	w.kube.Remove(job)
-	if r := w.sweep(); r.Mended != 1 || w.state(id).StateType != "CRASHED" {
+	if r := w.sweep(); r.Repaired != 1 || w.state(id).StateType != "CRASHED" {
 		t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 	}
 }
@@ -71,7 +76,7 @@ func TestCancelEndsAllJobs(t *testing.T) {
 	w := newWorld(t)
 	id, _ := w.submitted()
 	// A claim on a page out of date, whose dispatcher died before it put that back.
-	stale, err := dispatch.NewClaimID(kubetest.ClusterUID, id)
+	stale, err := claim.NewID(kubetest.ClusterUID, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +86,7 @@ func TestCancelEndsAllJobs(t *testing.T) {
 	if w.jobsOf(id) != 0 {
 		t.Fatalf("%d Jobs", w.jobsOf(id))
 	}
-	if r := w.sweep(); r.Mended != 1 || w.state(id).StateType != "CANCELLED" {
+	if r := w.sweep(); r.Repaired != 1 || w.state(id).StateType != "CANCELLED" {
 		t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 	}
 }

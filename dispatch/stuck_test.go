@@ -79,7 +79,7 @@ func TestStuckPodIsToldOnce(t *testing.T) {
 	id, job := w.waitingRun("too-big")
 	for range 3 {
 		r := w.sweep()
-		if len(r.Rows) != 1 || r.Rows[0].Remedy != dispatch.Tell || r.Mended != 0 || r.Failed != 0 || !strings.Contains(r.Rows[0].Reason, "Unschedulable.InsufficientResources: ") {
+		if len(r.Rows) != 1 || r.Rows[0].Action != dispatch.Tell || r.Repaired != 0 || r.Failed != 0 || !strings.Contains(r.Rows[0].Reason, "Unschedulable.InsufficientResources: ") {
 			t.Fatalf("%+v", r)
 		}
 	}
@@ -113,7 +113,7 @@ func TestQuotaIsTold(t *testing.T) {
 	w.answerLists(nil, []any{first, refused("x-fghij", "2026-11-23T22:50:53Z")})
 	w.sweep()
 	name := job[strings.LastIndex(job, "/")+1:]
-	if n := w.lines("Job " + name + " does not start: QuotaExceeded: Error creating: pods"); n != 1 || r.Rows[0].Remedy != dispatch.Tell {
+	if n := w.lines("Job " + name + " does not start: QuotaExceeded: Error creating: pods"); n != 1 || r.Rows[0].Action != dispatch.Tell {
 		t.Errorf("%d lines, %+v", n, r)
 	}
 }
@@ -129,13 +129,13 @@ func TestStartLimit(t *testing.T) {
 	id, _ := w.waitingRun("image-pull")
 	r := w.sweep()
 	run := w.state(id)
-	if r.Mended != 1 || run.StateType != "CRASHED" || !strings.Contains(run.State.Message, "its pod does not start") || !strings.Contains(run.State.Message, "registry.invalid/flow:1") {
+	if r.Repaired != 1 || run.StateType != "CRASHED" || !strings.Contains(run.State.Message, "its pod does not start") || !strings.Contains(run.State.Message, "registry.invalid/flow:1") {
 		t.Fatalf("%+v; the run is %s: %s", r, run.StateType, run.State.Message)
 	}
 	if n := w.lines("Conditions of pod image-pull-"); n != 1 {
 		t.Errorf("%d lines tell the pod's conditions", n)
 	}
-	if r := w.sweep(); r.Mended != 1 || w.jobsOf(id) != 0 {
+	if r := w.sweep(); r.Repaired != 1 || w.jobsOf(id) != 0 {
 		t.Errorf("%+v, %d Jobs", r, w.jobsOf(id))
 	}
 }
@@ -144,7 +144,7 @@ func TestStartLimit(t *testing.T) {
 func TestStartedPodIsWell(t *testing.T) {
 	w := newWorld(t)
 	w.waitingRun("healthy")
-	if r := w.sweep(); len(r.Rows) != 0 || r.Looked != 1 || len(r.Warnings) != 0 {
+	if r := w.sweep(); len(r.Rows) != 0 || r.Observed != 1 || len(r.Warnings) != 0 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -160,14 +160,14 @@ func TestEngineRetry(t *testing.T) {
 	if run := w.state(id); run.StateName != "AwaitingRetry" || run.EmpiricalPolicy.RetryType != "in_process" {
 		t.Fatalf("the run is %s, %+v", run.StateName, run.EmpiricalPolicy)
 	}
-	if r := w.sweep(); r.Mended != 0 {
+	if r := w.sweep(); r.Repaired != 0 {
 		t.Errorf("while its Job is active: %+v", r)
 	}
 	if r := w.pass(); r.Found != 0 {
 		t.Errorf("a poll returned it: %+v", r)
 	}
 	w.kube.Change(job, ended("Failed"))
-	if r := w.sweep(); r.Mended != 1 || w.state(id).StateType != "CRASHED" {
+	if r := w.sweep(); r.Repaired != 1 || w.state(id).StateType != "CRASHED" {
 		t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 	}
 }
@@ -178,7 +178,7 @@ func TestGivenBackRunIsNotSwept(t *testing.T) {
 	id, job := w.submitted()
 	w.kube.Change(job, ended("Failed"))
 	w.call(http.MethodPost, "/flow_runs/"+id+"/set_state", doc{"state": doc{"type": "SCHEDULED", "name": "AwaitingRetry"}})
-	if r := w.sweep(); r.Mended != 0 || w.state(id).StateType != "SCHEDULED" {
+	if r := w.sweep(); r.Repaired != 0 || w.state(id).StateType != "SCHEDULED" {
 		t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 	}
 }
@@ -197,7 +197,7 @@ func TestClockSkew(t *testing.T) {
 				t.Errorf("%+v; the early run is %s", r, w.state(early).StateType)
 			}
 			reports, err := w.dispatcher().Sweep(t.Context(), dispatch.SweepRequest{WorkPools: []string{pool}})
-			if err != nil || reports[0].Mended != 0 || w.jobsOf(orphan) != 0 {
+			if err != nil || reports[0].Repaired != 0 || w.jobsOf(orphan) != 0 {
 				t.Errorf("a fresh claim was taken for an old one: %+v, %v", reports, err)
 			}
 			for _, line := range w.prefect.Logs() {

@@ -50,14 +50,14 @@ func (w *world) orphan() string {
 func TestSweepMakesTheOrphansJob(t *testing.T) {
 	w := newWorld(t)
 	id := w.orphan()
-	if r := w.sweep(); r.Mended != 1 || w.jobsOf(id) != 1 {
+	if r := w.sweep(); r.Repaired != 1 || w.jobsOf(id) != 1 {
 		t.Fatalf("%+v, %d Jobs", r, w.jobsOf(id))
 	}
 	run := w.state(id)
 	if !strings.HasPrefix(run.InfrastructurePID, "dev:") {
 		t.Errorf("pid %q", run.InfrastructurePID)
 	}
-	if r := w.sweep(); r.Mended != 0 || w.jobsOf(id) != 1 {
+	if r := w.sweep(); r.Repaired != 0 || w.jobsOf(id) != 1 {
 		t.Errorf("a second sweep: %+v, %d Jobs", r, w.jobsOf(id))
 	}
 }
@@ -67,7 +67,7 @@ func TestSweepLeavesFreshClaims(t *testing.T) {
 	w := newWorld(t)
 	id := w.orphan()
 	reports, err := w.dispatcher().Sweep(t.Context(), dispatch.SweepRequest{WorkPools: []string{pool}})
-	if err != nil || reports[0].Mended != 0 || w.jobsOf(id) != 0 {
+	if err != nil || reports[0].Repaired != 0 || w.jobsOf(id) != 0 {
 		t.Errorf("%+v, %v", reports, err)
 	}
 }
@@ -77,7 +77,7 @@ func TestSweepDryRun(t *testing.T) {
 	id := w.orphan()
 	w.change = func(o *dispatch.Options) { o.Now = func() time.Time { return time.Now().Add(time.Hour) } }
 	reports, err := w.dispatcher().Sweep(t.Context(), dispatch.SweepRequest{WorkPools: []string{pool}, DryRun: true})
-	if err != nil || reports[0].Mended != 0 || w.jobsOf(id) != 0 || reports[0].Rows[0].Remedy != dispatch.CreateJob {
+	if err != nil || reports[0].Repaired != 0 || w.jobsOf(id) != 0 || reports[0].Rows[0].Action != dispatch.CreateJob {
 		t.Errorf("%+v, %v", reports, err)
 	}
 }
@@ -108,7 +108,7 @@ func TestSweepCrashes(t *testing.T) {
 	}{
 		"failed while pending":  {"PENDING", func(w *world, job string) { w.kube.Change(job, ended("Failed")) }, "its Job failed: BackoffLimitExceeded"},
 		"failed while running":  {"RUNNING", func(w *world, job string) { w.kube.Change(job, ended("Failed")) }, "its Job failed: BackoffLimitExceeded"},
-		"ended without a word":  {"RUNNING", func(w *world, job string) { w.kube.Change(job, ended("Complete")) }, "its Job ended and the run did not"},
+		"ended without a word":  {"RUNNING", func(w *world, job string) { w.kube.Change(job, ended("Complete")) }, "its Job completed but the flow run never reached a terminal state"},
 		"deleted while pending": {"PENDING", func(w *world, job string) { w.kube.Remove(job) }, "its Job was deleted before it ran"},
 		"deleted while running": {"RUNNING", func(w *world, job string) { w.kube.Remove(job) }, "its Job was deleted while it ran"},
 	} {
@@ -118,16 +118,16 @@ func TestSweepCrashes(t *testing.T) {
 			if c.state == "RUNNING" {
 				w.prefect.Force(id, doc{"type": "RUNNING"})
 			}
-			if r := w.sweep(); r.Mended != 0 {
+			if r := w.sweep(); r.Repaired != 0 {
 				t.Errorf("before anything happened: %+v", r)
 			}
 			c.happens(w, job)
 			r := w.sweep()
 			run := w.state(id)
-			if r.Mended != 1 || run.StateType != "CRASHED" || !strings.Contains(run.State.Message, c.want) {
+			if r.Repaired != 1 || run.StateType != "CRASHED" || !strings.Contains(run.State.Message, c.want) {
 				t.Errorf("%+v; the run is %s: %s", r, run.StateType, run.State.Message)
 			}
-			if r := w.sweep(); r.Mended != 0 {
+			if r := w.sweep(); r.Repaired != 0 {
 				t.Errorf("a second sweep: %+v", r)
 			}
 		})
@@ -143,10 +143,10 @@ func TestSweepCancels(t *testing.T) {
 				w.prefect.Force(id, doc{"type": "RUNNING"})
 			}
 			w.prefect.Force(id, doc{"type": "CANCELLING"})
-			if r := w.sweep(); r.Mended != 1 || len(w.kube.Jobs()) != 0 || w.state(id).StateType != "CANCELLING" {
+			if r := w.sweep(); r.Repaired != 1 || len(w.kube.Jobs()) != 0 || w.state(id).StateType != "CANCELLING" {
 				t.Fatalf("%+v, %d Jobs, the run is %s", r, len(w.kube.Jobs()), w.state(id).StateType)
 			}
-			if r := w.sweep(); r.Mended != 1 || w.state(id).StateType != "CANCELLED" {
+			if r := w.sweep(); r.Repaired != 1 || w.state(id).StateType != "CANCELLED" {
 				t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 			}
 		})
@@ -184,7 +184,7 @@ func TestSweepRemovesLeftovers(t *testing.T) {
 			w := newWorld(t)
 			id, _ := w.submitted()
 			happens(w, id)
-			if r := w.sweep(); r.Mended != 1 || len(w.kube.Jobs()) != 0 {
+			if r := w.sweep(); r.Repaired != 1 || len(w.kube.Jobs()) != 0 {
 				t.Errorf("%+v, %d Jobs", r, len(w.kube.Jobs()))
 			}
 		})
@@ -196,20 +196,31 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	w := newWorld(t)
 	id := w.run()
 	w.prefect.Force(id, doc{"type": "PENDING", "state_details": doc{"transition_id": "11111111-1111-4111-8111-111111111111"}})
-	if r := w.sweep(); r.Mended != 0 || w.state(id).StateType != "PENDING" || r.Rows[0].Remedy != dispatch.LeaveAlone {
+	if r := w.sweep(); r.Repaired != 0 || w.state(id).StateType != "PENDING" || r.Rows[0].Action != dispatch.LeaveAlone {
 		t.Errorf("%+v", r)
 	}
 	w.change = func(o *dispatch.Options) { o.ForeignOrphanGrace = 10 * time.Minute }
-	if r := w.sweep(); r.Mended != 1 || w.state(id).StateType != "SCHEDULED" {
+	if r := w.sweep(); r.Repaired != 1 || w.state(id).StateType != "SCHEDULED" {
 		t.Errorf("told to: %+v", r)
 	}
 }
 
-// TestSweepWithoutTheList: what cannot be seen is not judged.
+// TestSweepWithoutTheList: absence from a list proves nothing, and a read by name does.
 func TestSweepWithoutTheList(t *testing.T) {
 	w := newWorld(t)
 	id, job := w.submitted()
 	w.kube.Remove(job)
+	broken := "/jobs"
+	w.kube.Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, broken) {
+			w.kube.Break(rw)
+			return true
+		}
+		return false
+	})
+	if r := w.sweep(); r.Repaired != 0 || w.state(id).StateType != "PENDING" || len(r.Warnings) == 0 {
+		t.Errorf("nothing of Jobs can be read: %+v, the run is %s", r, w.state(id).StateType)
+	}
 	w.kube.Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/jobs") {
 			w.kube.Break(rw)
@@ -217,8 +228,8 @@ func TestSweepWithoutTheList(t *testing.T) {
 		}
 		return false
 	})
-	if r := w.sweep(); r.Mended != 0 || w.state(id).StateType != "PENDING" || len(r.Warnings) == 0 {
-		t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
+	if r := w.sweep(); r.Repaired != 1 || w.state(id).StateType != "CRASHED" || len(r.Warnings) == 0 {
+		t.Errorf("only lists fail: %+v, the run is %s", r, w.state(id).StateType)
 	}
 }
 
@@ -233,7 +244,7 @@ func TestSweepAsksTwice(t *testing.T) {
 		}
 		return false
 	})
-	if r := w.sweep(); r.Mended != 0 || w.jobsOf(id) != 1 {
+	if r := w.sweep(); r.Repaired != 0 || w.jobsOf(id) != 1 {
 		t.Errorf("%+v, %d Jobs", r, w.jobsOf(id))
 	}
 }

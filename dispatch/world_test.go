@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"slipway/dispatch"
+	"slipway/internal/redact"
 	"slipway/kube"
 	"slipway/kube/kubetest"
 	"slipway/prefect"
@@ -69,7 +70,7 @@ func (w *world) dispatcher() *dispatch.Dispatcher {
 	}
 	o := dispatch.Options{
 		Prefect: server, Kube: cluster, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 8, Deadline: 45 * time.Second, OrphanGrace: time.Minute, SettleGrace: 30 * time.Second, Namespace: "default", Sleep: noSleep, Now: w.now,
+		Redactor: redact.New(), WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 8, Deadline: 45 * time.Second, OrphanGrace: time.Minute, SettleGrace: 30 * time.Second, Namespace: "default", Sleep: noSleep, Now: w.now,
 	}
 	if w.change != nil {
 		w.change(&o)

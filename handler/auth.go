@@ -9,7 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// authenticate lets in who knows a token, before the body is read.
+// authenticate refuses a request without a valid token, before its body is read.
 func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		tokens := s.Tokens()

@@ -33,11 +33,11 @@ func decode(r *http.Request, into any) error {
 	if kind := r.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(kind, "application/json") && r.ContentLength != 0 {
 		return echo.NewHTTPError(http.StatusUnsupportedMediaType, "the body must be application/json")
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	switch {
 	case err != nil:
 		return echo.NewHTTPError(http.StatusBadRequest, "the body could not be read")
-	case len(body) > maxBody:
+	case len(body) > maxBodyBytes:
 		return tooLarge()
 	case len(bytes.TrimSpace(body)) == 0:
 		return nil
@@ -54,7 +54,7 @@ func decode(r *http.Request, into any) error {
 }
 
 func tooLarge() error {
-	return echo.NewHTTPError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxBody))
+	return echo.NewHTTPError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxBodyBytes))
 }
 
 // plain takes the package's name off a decoding error.

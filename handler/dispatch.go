@@ -36,7 +36,7 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	if json.Unmarshal(data, &text) == nil {
 		parsed, err := time.ParseDuration(text)
 		if err != nil {
-			return fmt.Errorf("look_ahead: %q is no duration such as \"60s\"", text)
+			return fmt.Errorf("look_ahead: %q is not a duration such as \"60s\"", text)
 		}
 		*d = duration(parsed)
 		return nil
@@ -49,8 +49,8 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// dispatch makes a pass while the caller waits. A caller who goes away ends the
-// claiming and no more.
+// dispatch makes a pass while the caller waits. When the caller goes away, the
+// claiming ends; claimed runs are finished.
 func (s *Server) dispatch(c echo.Context, in dispatchRequest) (dispatchAnswer, error) {
 	req, err := s.request(in)
 	if err != nil {
@@ -80,6 +80,11 @@ func (s *Server) sweep(c echo.Context, in sweepRequest) (sweepAnswer, error) {
 		return sweepAnswer{}, err
 	}
 	reports, err := s.Passes.Sweep(c.Request().Context(), dispatch.SweepRequest{WorkPools: req.WorkPools, DryRun: in.DryRun})
+	if !in.DryRun {
+		for _, report := range reports {
+			s.metrics.swept(report)
+		}
+	}
 	if err != nil {
 		return sweepAnswer{}, &passError{sweeps: reports, err: err}
 	}
@@ -115,12 +120,12 @@ func (s *Server) job(c echo.Context) error {
 func flowRunID(c echo.Context) (string, error) {
 	id, err := uuid.Parse(c.Param("id"))
 	if err != nil {
-		return "", echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is no flow run id", c.Param("id")))
+		return "", echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("%q is not a flow run id", c.Param("id")))
 	}
 	return id.String(), nil
 }
 
-// request lays a body over the settings.
+// request is a pass as the settings ask for it, with what a body changes.
 func (s *Server) request(in dispatchRequest) (dispatch.Request, error) {
 	req := s.Defaults
 	bad := func(format string, args ...any) (dispatch.Request, error) {
@@ -133,7 +138,7 @@ func (s *Server) request(in dispatchRequest) (dispatch.Request, error) {
 	}
 	for _, id := range in.FlowRunIDs {
 		if _, err := uuid.Parse(id); err != nil {
-			return bad("flow_run_ids: %q is no flow run id", id)
+			return bad("flow_run_ids: %q is not a flow run id", id)
 		}
 	}
 	if len(in.WorkPools) > 0 {

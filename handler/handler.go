@@ -1,5 +1,5 @@
-// Package handler is Slipway's HTTP face: the same passes as the command line's,
-// asked for by a webhook or curl.
+// Package handler is Slipway's HTTP server: the passes of the command line, asked
+// for by a webhook or curl.
 package handler
 
 import (
@@ -25,12 +25,13 @@ import (
 //go:embed openapi.yaml
 var openapi []byte
 
-// Passes is the core as this face uses it.
+// Passes is the core as the HTTP server uses it.
 type Passes interface {
 	// Dispatch makes a pass over each work pool of the request. Cancelling the
 	// context ends the claiming; what is claimed is finished first.
 	Dispatch(ctx context.Context, req dispatch.Request) ([]dispatch.Report, error)
-	// Sweep repairs what others left behind in each work pool of the request.
+	// Sweep repairs what killed dispatchers and lost Jobs left behind in each work
+	// pool of the request.
 	Sweep(ctx context.Context, req dispatch.SweepRequest) ([]dispatch.SweepReport, error)
 	// Explain says why a flow run has not started.
 	Explain(ctx context.Context, flowRunID string) (*dispatch.Explanation, error)
@@ -44,14 +45,14 @@ type Passes interface {
 type Options struct {
 	Passes   Passes
 	Defaults dispatch.Request // of a pass; its work pools are the only ones served
-	Tokens   func() []string  // bearer tokens taken now; none lets everybody in
+	Tokens   func() []string  // the valid bearer tokens; none: no token is needed
 	Log      *slog.Logger
 	Registry *prometheus.Registry
 	Version  any                                              // what /version answers
-	Sleep    func(ctx context.Context, d time.Duration) error // before a trailing pass; nil: really
+	Sleep    func(ctx context.Context, d time.Duration) error // before a trailing pass; nil: clock.Sleep
 }
 
-// Server is the HTTP face. Close it with Drain.
+// Server is the HTTP server. Close it with Drain.
 type Server struct {
 	Options
 	echo     *echo.Echo
@@ -64,7 +65,7 @@ type Server struct {
 	stop    context.CancelFunc
 }
 
-// New makes the routes and registers the metrics; it serves nothing yet.
+// New makes the routes and registers the metrics. It does not listen.
 func New(o Options) *Server {
 	s := &Server{Options: o, metrics: newMetrics(o.Registry), echo: echo.New()}
 	s.stopped, s.stop = context.WithCancel(context.Background())

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,6 +29,7 @@ import (
 type passes struct {
 	dispatch func(context.Context, dispatch.Request) ([]dispatch.Report, error)
 	ready    func(context.Context) error
+	rows     []dispatch.SweepRow // of each sweep
 }
 
 func (p passes) Dispatch(ctx context.Context, r dispatch.Request) ([]dispatch.Report, error) {
@@ -42,7 +44,7 @@ func (p passes) Sweep(_ context.Context, r dispatch.SweepRequest) ([]dispatch.Sw
 	if r.DryRun {
 		name += " dry"
 	}
-	return []dispatch.SweepReport{{Pool: name, Rows: []dispatch.SweepRow{}}}, nil
+	return []dispatch.SweepReport{{Pool: name, Rows: slices.Concat([]dispatch.SweepRow{}, p.rows)}}, nil
 }
 
 func (p passes) Explain(_ context.Context, id string) (*dispatch.Explanation, error) {
@@ -103,11 +105,11 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/v1/dispatch", `{"look_ahead":"1h"}`, nil, 400, "look_ahead: must be from 0 to 4m0s"},
 		{"POST", "/v1/dispatch", `{"look_ahead":"soon"}`, nil, 400, "look_ahead"},
 		{"POST", "/v1/dispatch", `{"work_pools":["c"]}`, nil, 400, "SLIPWAY_WORK_POOLS"},
-		{"POST", "/v1/dispatch", `{"flow_run_ids":["x"]}`, nil, 400, "no flow run id"},
+		{"POST", "/v1/dispatch", `{"flow_run_ids":["x"]}`, nil, 400, "not a flow run id"},
 		{"POST", "/v1/dispatch", `{"limit":1} {}`, nil, 400, "text after"},
 		{"POST", "/v1/dispatch", `{"limit"`, nil, 400, "not what is expected"},
 		{"POST", "/v1/dispatch", `a=b`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "application/json"},
-		{"POST", "/v1/dispatch", strings.Repeat(" ", maxBody+1), nil, 413, "larger than"},
+		{"POST", "/v1/dispatch", strings.Repeat(" ", maxBodyBytes+1), nil, 413, "larger than"},
 		{"POST", "/v1/sweep", `{"work_pools":["b"],"dry_run":true}`, nil, 200, `{"sweeps":[{"pool":"b dry"`},
 		{"POST", "/v1/sweep", `{"work_pools":["c"]}`, nil, 400, "SLIPWAY_WORK_POOLS"},
 		{"GET", "/v1/dispatch", "", nil, 405, "Method Not Allowed"},
@@ -157,6 +159,40 @@ func TestErrorsOfAPass(t *testing.T) {
 		}
 		if (w.Header().Get("Retry-After") != "") != (status == 503) {
 			t.Errorf("kind %d: Retry-After %q", kind, w.Header().Get("Retry-After"))
+		}
+	}
+}
+
+// TestRepairsAreCounted: those of POST /v1/sweep and of the sweep within a pass are,
+// and neither a dry run nor what is left alone.
+func TestRepairsAreCounted(t *testing.T) {
+	rows := []dispatch.SweepRow{
+		{Action: dispatch.CreateJob, Done: true}, {Action: dispatch.Crash, Done: true}, {Action: dispatch.Crash, Done: true}, {Action: dispatch.Crash},
+		{Action: dispatch.DeleteJob, Done: true}, {Action: dispatch.LeaveAlone}, {Action: dispatch.Tell, Done: true},
+	}
+	s := server(passes{rows: rows, dispatch: func(context.Context, dispatch.Request) ([]dispatch.Report, error) {
+		return []dispatch.Report{{Pool: "b", Sweep: &dispatch.SweepReport{Pool: "b", Rows: rows}}, {Pool: "a"}}, nil
+	}})
+	for _, call := range [][2]string{{"/v1/sweep", ""}, {"/v1/sweep", ""}, {"/v1/sweep", `{"dry_run":true}`}, {"/v1/dispatch", ""}} {
+		if w := ask(s, "POST", call[0], call[1]); w.Code != 200 {
+			t.Fatalf("%s: %d", call[0], w.Code)
+		}
+	}
+	text := ask(s, "GET", "/metrics", "").Body.String()
+	for _, want := range []string{
+		`slipway_repairs_total{action="crash",result="done",work_pool="a"} 4`,
+		`slipway_repairs_total{action="crash",result="failed",work_pool="a"} 2`,
+		`slipway_repairs_total{action="create",result="done",work_pool="a"} 2`,
+		`slipway_repairs_total{action="delete Job",result="done",work_pool="b"} 1`,
+		`slipway_repairs_total{action="crash",result="failed",work_pool="b"} 1`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("%s is not in\n%s", want, text)
+		}
+	}
+	for _, not := range []string{`action="none"`, `action="report"`, "dry"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%s is counted", not)
 		}
 	}
 }
@@ -285,8 +321,8 @@ func TestHooksCoalesce(t *testing.T) {
 		if err := s.waker.wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if count.Load() != 2 || most.Load() != 1 || time.Since(started) != trailing {
-			t.Errorf("%d passes, %d at once, after %s; want 2, 1, %s", count.Load(), most.Load(), time.Since(started), trailing)
+		if count.Load() != 2 || most.Load() != 1 || time.Since(started) != trailingDelay {
+			t.Errorf("%d passes, %d at once, after %s; want 2, 1, %s", count.Load(), most.Load(), time.Since(started), trailingDelay)
 		}
 		ask(s, "POST", "/v1/hooks/prefect", `{"pool":"a"}`)
 		_ = s.waker.wait(t.Context())
@@ -299,7 +335,7 @@ func TestHooksCoalesce(t *testing.T) {
 // TestHookSeesCancellationsThrough: while a cancelled run's pod is ending, passes
 // follow one another, and not for ever.
 func TestHookSeesCancellationsThrough(t *testing.T) {
-	for name, c := range map[string]struct{ ends, want int64 }{"ends": {5, 5}, "never ends": {1000, mostTrailing}} {
+	for name, c := range map[string]struct{ ends, want int64 }{"ends": {5, 5}, "never ends": {1000, maxTrailingPasses}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var count atomic.Int64

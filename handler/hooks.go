@@ -9,13 +9,13 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// hook takes a webhook of a Prefect automation. Prefect waits 5 s, takes any
-// answer for success and never repeats: so whatever arrives is a wake, be its
-// body empty, cut off or not JSON, and it is answered before anything is done.
+// hook receives a webhook of a Prefect automation. Prefect waits 5 s, takes any
+// answer for success and never repeats a call. So each call triggers a pass, also one
+// with a body that is empty, cut off or not JSON, and it is answered before the pass.
 func (s *Server) hook(c echo.Context) error {
 	s.metrics.hooks.Inc()
-	body, _ := io.ReadAll(io.LimitReader(c.Request().Body, maxBody+1))
-	if len(body) > maxBody {
+	body, _ := io.ReadAll(io.LimitReader(c.Request().Body, maxBodyBytes+1))
+	if len(body) > maxBodyBytes {
 		return tooLarge()
 	}
 	pools := s.poolsOf(body)
@@ -29,8 +29,8 @@ func (s *Server) hook(c echo.Context) error {
 	return nil
 }
 
-// poolsOf is the work pool that a payload names, if it is one of ours, else all.
-// Some senders encode a payload twice.
+// poolsOf is the work pool that a payload names, if Slipway serves it, else all that
+// it serves. Some senders encode a payload twice.
 func (s *Server) poolsOf(body []byte) []string {
 	var text string
 	if json.Unmarshal(body, &text) == nil {

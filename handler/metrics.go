@@ -12,22 +12,25 @@ import (
 type metrics struct {
 	passes    *prometheus.CounterVec
 	runs      *prometheus.CounterVec
+	repairs   *prometheus.CounterVec
 	seconds   prometheus.Histogram
 	hooks     prometheus.Counter
 	coalesced prometheus.Counter
 }
 
 func newMetrics(registry *prometheus.Registry) *metrics {
-	make := promauto.With(registry)
+	factory := promauto.With(registry)
 	return &metrics{
-		passes:    make.NewCounterVec(prometheus.CounterOpts{Name: "slipway_passes_total", Help: "Passes over a work pool, by how they ended."}, []string{"work_pool", "result"}),
-		runs:      make.NewCounterVec(prometheus.CounterOpts{Name: "slipway_flow_runs_total", Help: "Flow runs met by passes, by what became of them."}, []string{"work_pool", "outcome"}),
-		seconds:   make.NewHistogram(prometheus.HistogramOpts{Name: "slipway_pass_seconds", Help: "Time of a request's passes.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)}),
-		hooks:     make.NewCounter(prometheus.CounterOpts{Name: "slipway_hooks_total", Help: "Webhooks taken."}),
-		coalesced: make.NewCounter(prometheus.CounterOpts{Name: "slipway_hooks_coalesced_total", Help: "Webhooks answered by a pass that others asked for too."}),
+		passes:    factory.NewCounterVec(prometheus.CounterOpts{Name: "slipway_passes_total", Help: "Passes over a work pool, by result (done, failed)."}, []string{"work_pool", "result"}),
+		runs:      factory.NewCounterVec(prometheus.CounterOpts{Name: "slipway_flow_runs_total", Help: "Flow runs that passes found due, by outcome."}, []string{"work_pool", "outcome"}),
+		repairs:   factory.NewCounterVec(prometheus.CounterOpts{Name: "slipway_repairs_total", Help: "Actions of sweeps on flow runs and Jobs, by action and result (done, failed)."}, []string{"work_pool", "action", "result"}),
+		seconds:   factory.NewHistogram(prometheus.HistogramOpts{Name: "slipway_pass_seconds", Help: "Seconds for the passes of one request.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)}),
+		hooks:     factory.NewCounter(prometheus.CounterOpts{Name: "slipway_hooks_total", Help: "Webhooks received."}),
+		coalesced: factory.NewCounter(prometheus.CounterOpts{Name: "slipway_hooks_coalesced_total", Help: "Webhooks that share a pass with an earlier one."}),
 	}
 }
 
+// passed counts the passes of one request.
 func (m *metrics) passed(reports []dispatch.Report, err error, took time.Duration) {
 	m.seconds.Observe(took.Seconds())
 	for _, r := range reports {
@@ -42,8 +45,26 @@ func (m *metrics) passed(reports []dispatch.Report, err error, took time.Duratio
 		} {
 			m.runs.WithLabelValues(r.Pool, string(outcome)).Add(float64(n))
 		}
+		if r.Sweep != nil {
+			m.swept(*r.Sweep)
+		}
 	}
 	if err != nil && len(reports) == 0 {
 		m.passes.WithLabelValues("", "failed").Inc()
+	}
+}
+
+// swept counts the repairs of a sweep that was no dry run. A repair that another
+// sweep or the run itself made unnecessary counts as failed, as in the report.
+func (m *metrics) swept(report dispatch.SweepReport) {
+	for _, row := range report.Rows {
+		if !row.Action.Repairs() {
+			continue
+		}
+		result := "failed"
+		if row.Done {
+			result = "done"
+		}
+		m.repairs.WithLabelValues(report.Pool, string(row.Action), result).Inc()
 	}
 }

@@ -18,7 +18,7 @@ type problem struct {
 	Title  string                 `json:"title"`
 	Status int                    `json:"status"`
 	Detail string                 `json:"detail,omitempty"`
-	Passes []dispatch.Report      `json:"passes,omitempty"` // what was done all the same
+	Passes []dispatch.Report      `json:"passes,omitempty"` // what was done before the error
 	Sweeps []dispatch.SweepReport `json:"sweeps,omitempty"`
 }
 
@@ -60,8 +60,8 @@ func (s *Server) problem(err error, c echo.Context) {
 	}
 }
 
-// describe shows what a caller may know. What is not typed is our own fault: it
-// goes to the log and not outside.
+// describe shows what a caller may know. An error that is not typed is a fault of
+// Slipway's own: it goes into the log, and the caller does not see it.
 func (s *Server) describe(err error) problem {
 	var http_ *echo.HTTPError
 	var pass *passError
@@ -85,7 +85,7 @@ func (s *Server) describe(err error) problem {
 	return p
 }
 
-// contain turns a panic of one request into its error.
+// contain turns the panic of a request into an error.
 func (s *Server) contain(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {

@@ -9,7 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// readiness remembers for a few seconds whether the servers answered.
+// readiness keeps for a few seconds whether the servers answered.
 type readiness struct {
 	mu   sync.Mutex
 	at   time.Time
@@ -19,10 +19,10 @@ type readiness struct {
 func (r *readiness) ask(ctx context.Context, ready func(context.Context) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.at.IsZero() && time.Since(r.at) < readyFor {
+	if !r.at.IsZero() && time.Since(r.at) < readinessAge {
 		return r.last
 	}
-	// The answer serves other callers too, so this one's leaving does not cut it.
+	// The answer is for other callers too, so it does not depend on this one.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
 	defer cancel()
 	r.last = ready(ctx)
@@ -30,7 +30,8 @@ func (r *readiness) ask(ctx context.Context, ready func(context.Context) error) 
 	return r.last
 }
 
-// readyz answers 503 while the server drains or a server behind it is away.
+// readyz answers 503 while this server drains, or while the Prefect server or the
+// Kubernetes API server does not answer.
 func (s *Server) readyz(c echo.Context) error {
 	if s.draining.Load() {
 		return echo.NewHTTPError(http.StatusServiceUnavailable, "draining")

@@ -8,8 +8,8 @@ import (
 	"slipway/internal/clock"
 )
 
-// waker coalesces wakes: per work pool one pass runs at a time, wakes during it
-// are answered by one more, and each burst ends with a trailing pass.
+// waker makes the passes that webhooks ask for. Per work pool one pass runs at a
+// time, webhooks during it share the next one, and a trailing pass comes last.
 type waker struct {
 	ctx       context.Context // ends when the server drains
 	sleep     func(ctx context.Context, d time.Duration) error
@@ -44,30 +44,30 @@ func (w *waker) wake(pool string) {
 	}
 }
 
-// loop makes a pass, a trailing one, and more while wakes come in, or while the
-// last one has left something that ends by itself in a moment.
+// loop makes a pass, a trailing one, and more while webhooks arrive, or while a pass
+// says that the pod of a cancelled run is still ending.
 func (w *waker) loop(pool string) {
 	for passes := 1; ; passes++ {
 		w.clean(pool)
-		more := w.pass(w.ctx, pool) && passes < mostTrailing
+		more := w.pass(w.ctx, pool) && passes < maxTrailingPasses
 		if w.rest(pool, passes > 1 && !more) {
 			return
 		}
-		if w.sleep(w.ctx, trailing) != nil {
+		if w.sleep(w.ctx, trailingDelay) != nil {
 			w.stop(pool)
 			return
 		}
 	}
 }
 
-// clean: wakes before this moment are answered by the pass that follows.
+// clean: the pass that follows serves all webhooks that arrived before it.
 func (w *waker) clean(pool string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dirty[pool] = false
 }
 
-// rest ends the loop after a last pass during which nobody woke it.
+// rest ends the loop after a last pass during which no webhook arrived.
 func (w *waker) rest(pool string, last bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -3,14 +3,15 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 )
 
-// Access is something that may be allowed or not.
+// Access is one right: a verb on a resource. An empty Namespace means all of them.
 type Access struct{ Namespace, Verb, Group, Resource, Subresource string }
 
-// May asks the API server whether these credentials may do something
-// (SelfSubjectAccessReview, which everybody may ask).
+// May asks the API server whether these credentials have a right
+// (SelfSubjectAccessReview, which every user may create).
 func (c *Client) May(ctx context.Context, a Access) (bool, error) {
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
@@ -21,37 +22,29 @@ func (c *Client) May(ctx context.Context, a Access) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	raw, err := c.core.Verb(http.MethodPost).AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").
-		SetHeader("Content-Type", "application/json").Body(body).MaxRetries(0).DoRaw(ctx)
-	if err != nil {
-		return false, classify("ask for the right to "+a.Verb+" "+a.Resource, err, true)
-	}
 	var review struct {
 		Status struct {
 			Allowed bool `json:"allowed"`
 		} `json:"status"`
 	}
-	return review.Status.Allowed, json.Unmarshal(raw, &review)
+	req := c.core.Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").
+		SetHeader("Content-Type", "application/json").Body(body)
+	_, err = c.do(ctx, "ask for the right to "+a.Verb+" "+a.Resource, req, &review)
+	return review.Status.Allowed, err
 }
 
-// Has asks whether an object of the core API exists: serviceaccounts, secrets,
-// namespaces. An Error of kind Refused means that it may not be looked at.
+// Has tells whether an object of the core API exists, such as one of
+// serviceaccounts, secrets or namespaces. If it may not be read, the error is one
+// of IsRefused.
 func (c *Client) Has(ctx context.Context, namespace, resource, name string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	req := c.core.Get().Resource(resource).Name(name)
 	if namespace != "" {
 		req = req.Namespace(namespace)
 	}
-	_, err := req.MaxRetries(0).DoRaw(ctx)
-	if err == nil {
-		return true, nil
-	}
-	typed := classify("get "+resource+" "+namespace+"/"+name, err, true)
-	if typed.Status == http.StatusNotFound {
+	_, err := c.do(ctx, "get "+resource+" "+namespace+"/"+name, req, nil)
+	var e *Error
+	if errors.As(err, &e) && e.Status == http.StatusNotFound {
 		return false, nil
 	}
-	return false, typed
+	return err == nil, err
 }

@@ -1,11 +1,15 @@
-// Package kube talks to a Kubernetes API server, as far as running Jobs needs
-// it: create and read Jobs, keep the Secrets that belong to them, and name the
-// cluster. Its errors say whether a request can have had an effect.
+// Package kube is a client of the Kubernetes API server for running Jobs: it
+// creates, reads, lists and deletes Jobs, says what is wrong with their pods, keeps
+// the Secrets that belong to them, and names the cluster. Its errors say whether a
+// request can have had an effect. It never reads an answer without a bound.
 package kube
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -35,11 +39,12 @@ type Options struct {
 
 // Client is safe for concurrent use.
 type Client struct {
-	batch   rest.Interface
-	core    rest.Interface
-	limiter flowcontrol.RateLimiter
-	timeout time.Duration
-	clock   *clock.Clock
+	batch     rest.Interface
+	core      rest.Interface
+	limiter   flowcontrol.RateLimiter
+	timeout   time.Duration
+	clock     *clock.Clock
+	maxAnswer int // bytes
 }
 
 // Skew is how far the API server's clock is ahead of this machine's; 0 before its
@@ -48,26 +53,26 @@ func (c *Client) Skew() time.Duration { return c.clock.Skew() }
 
 // New makes a client; it sends nothing yet. cfg is not changed.
 //
-// The scheme holds the two API groups in use and no more: registering every
-// group of the full clientset costs a one-shot process start-up time and memory.
+// The scheme holds only the two API groups in use: the full clientset registers
+// every group, which costs start-up time and memory in each pass.
 func New(cfg *rest.Config, o Options) (*Client, error) {
 	cfg = rest.CopyConfig(cfg)
-	// The limit is applied in do: client-go's own waits inside the request,
+	// The limit is applied in send: client-go's own waits inside the request,
 	// where a time-out could not be told from one of the server's.
 	cfg.QPS = -1
 	cfg.WarningHandlerWithContext = rest.NoWarnings{}
-	cfg.UserAgent = or(o.UserAgent, "slipway")
-	clock := &clock.Clock{Now: o.Now}
-	cfg.Wrap(clock.Watch)
-
+	cfg.UserAgent = cmp.Or(o.UserAgent, "slipway")
+	c := &Client{
+		limiter:   flowcontrol.NewTokenBucketRateLimiter(cmp.Or(o.QPS, 50), cmp.Or(o.Burst, 100)),
+		timeout:   cmp.Or(o.Timeout, 15*time.Second),
+		clock:     &clock.Clock{Now: o.Now},
+		maxAnswer: maxAnswerBytes,
+	}
+	cfg.Wrap(c.clock.Watch)
+	cfg.Wrap(c.boundAnswers)
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
-	}
-	c := &Client{
-		limiter: flowcontrol.NewTokenBucketRateLimiter(or(o.QPS, 50), or(o.Burst, 100)),
-		timeout: or(o.Timeout, 15*time.Second),
-		clock:   clock,
 	}
 	if c.batch, err = restClient(cfg, httpClient, "/apis", batchv1.SchemeGroupVersion, batchv1.AddToScheme); err != nil {
 		return nil, err
@@ -95,8 +100,20 @@ func restClient(cfg *rest.Config, httpClient *http.Client, path string, gv schem
 	return client, nil
 }
 
-// do sends one request, once, and types its error. into may be nil.
-func (c *Client) do(ctx context.Context, op string, req *rest.Request, into runtime.Object) ([]string, error) {
+// do sends one request, once, and decodes the JSON of its answer. into may be nil.
+// It returns the API server's warnings.
+func (c *Client) do(ctx context.Context, op string, req *rest.Request, into any) ([]string, error) {
+	return c.send(ctx, op, req, func(body io.Reader) error {
+		if into == nil {
+			return nil
+		}
+		return json.NewDecoder(body).Decode(into)
+	})
+}
+
+// send sends one request, once, and types its error. read gets the body of a
+// success; what it fails on is an answer that cannot be read.
+func (c *Client) send(ctx context.Context, op string, req *rest.Request, read func(body io.Reader) error) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	if err := c.limiter.Wait(ctx); err != nil {
@@ -106,19 +123,20 @@ func (c *Client) do(ctx context.Context, op string, req *rest.Request, into runt
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	heard := &warnings{}
-	// Repeating is the caller's: it knows how old the claim is by now.
-	result := req.MaxRetries(0).WarningHandlerWithContext(heard).Do(ctx)
-	err := result.Error()
-	if err == nil && into != nil {
-		if err = result.Into(into); err != nil {
-			return heard.texts, &Error{Op: op, Kind: Unknown, Err: fmt.Errorf("the answer cannot be read: %w", err)}
-		}
+	received := &warnings{}
+	// The caller decides about a repeat: it knows how old its claim is by now.
+	body, err := req.MaxRetries(0).WarningHandlerWithContext(received).Stream(ctx)
+	if err != nil {
+		return received.texts, classify(op, err, connected.Load())
+	}
+	defer func() { _ = body.Close() }()
+	if err = read(body); err == nil {
+		_, err = io.Copy(io.Discard, body) // a connection is used again once its answer is read
 	}
 	if err != nil {
-		return heard.texts, classify(op, err, connected.Load())
+		return received.texts, &Error{Op: op, Kind: Unknown, Err: fmt.Errorf("the answer cannot be read: %w", err)}
 	}
-	return heard.texts, nil
+	return received.texts, nil
 }
 
 // warnings keeps the Warning headers of one answer.
@@ -126,12 +144,4 @@ type warnings struct{ texts []string }
 
 func (w *warnings) HandleWarningHeaderWithContext(_ context.Context, _ int, _ string, text string) {
 	w.texts = append(w.texts, text)
-}
-
-func or[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
 }

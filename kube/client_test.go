@@ -3,6 +3,7 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"testing"
@@ -65,6 +66,15 @@ func TestKindOfRefusals(t *testing.T) {
 			if !errors.As(err, &e) || e.Kind != c.want || e.Status != c.code {
 				t.Errorf("got %#v, want kind %d", err, c.want)
 			}
+			is := map[kube.Kind]bool{kube.Refused: kube.IsRefused(err), kube.NotDone: kube.IsNotDone(err), kube.Exists: kube.IsExists(err), kube.Unknown: kube.IsUnknown(err), kube.NotFound: kube.IsNotFound(err)}
+			for kind, got := range is {
+				if got != (kind == c.want) {
+					t.Errorf("kind %d is %t of an error of kind %d", kind, got, c.want)
+				}
+			}
+			if kube.IsForbidden(err) != (c.name == "RBAC") {
+				t.Errorf("forbidden by the authorizer: %t", kube.IsForbidden(err))
+			}
 			if c.code == 429 && e.RetryAfter != 3*time.Second {
 				t.Errorf("Retry-After %s", e.RetryAfter)
 			}
@@ -72,6 +82,28 @@ func TestKindOfRefusals(t *testing.T) {
 				t.Errorf("%d requests were sent, want 1: repeating is the caller's", n)
 			}
 		})
+	}
+}
+
+func TestErrorsOfOtherPackages(t *testing.T) {
+	other := errors.New("not of this package")
+	wrapped := fmt.Errorf("list: %w", &kube.Error{Kind: kube.NotFound, Err: other})
+	for _, c := range []struct {
+		name           string
+		is             func(error) bool
+		isNil, isOther bool
+		isWrapped      bool
+	}{
+		{"IsNotFound", kube.IsNotFound, false, false, true},
+		{"IsRefused", kube.IsRefused, false, false, false},
+		{"IsExists", kube.IsExists, false, false, false},
+		{"IsNotDone", kube.IsNotDone, false, false, false},
+		{"IsUnknown", kube.IsUnknown, false, true, false},
+		{"IsForbidden", kube.IsForbidden, false, false, false},
+	} {
+		if c.is(nil) != c.isNil || c.is(other) != c.isOther || c.is(wrapped) != c.isWrapped {
+			t.Errorf("%s: nil %t, of another package %t, wrapped NotFound %t", c.name, c.is(nil), c.is(other), c.is(wrapped))
+		}
 	}
 }
 
@@ -83,7 +115,7 @@ func TestNoConnectionIsNotDone(t *testing.T) {
 	address := listener.Addr().String()
 	_ = listener.Close()
 	_, _, err = newClient(t, &rest.Config{Host: "http://" + address}, kube.Options{}).CreateJob(t.Context(), "dev", "x", []byte("{}"))
-	if kube.KindOf(err) != kube.NotDone {
+	if !kube.IsNotDone(err) {
 		t.Errorf("got %v, want NotDone", err)
 	}
 }
@@ -95,7 +127,7 @@ func TestLostAnswerIsUnknown(t *testing.T) {
 		return true
 	})
 	_, _, err := newClient(t, server.Config(), kube.Options{}).CreateJob(t.Context(), "dev", "x", contract.Manifest("dev", "x", "i"))
-	if kube.KindOf(err) != kube.Unknown {
+	if !kube.IsUnknown(err) {
 		t.Errorf("got %v, want Unknown", err)
 	}
 	if len(server.Jobs()) != 1 {
@@ -112,7 +144,7 @@ func TestTimeoutIsUnknown(t *testing.T) {
 		return true
 	})
 	_, _, err := newClient(t, server.Config(), kube.Options{Timeout: 50 * time.Millisecond}).CreateJob(t.Context(), "dev", "x", []byte("{}"))
-	if kube.KindOf(err) != kube.Unknown {
+	if !kube.IsUnknown(err) {
 		t.Errorf("got %v, want Unknown", err)
 	}
 }
@@ -126,7 +158,7 @@ func TestOwnLimitIsNotDone(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, _, err := client.CreateJob(ctx, "dev", "x", []byte("{}"))
-	if kube.KindOf(err) != kube.NotDone {
+	if !kube.IsNotDone(err) {
 		t.Errorf("got %v, want NotDone", err)
 	}
 	if n := len(server.Requests()); n != 1 {

@@ -89,23 +89,3 @@ func TestDiagnoses(t *testing.T) {
 		}
 	}
 }
-
-func TestPodless(t *testing.T) {
-	refused := func(words string) kube.Event {
-		return kube.Event{Warning: true, Reason: "FailedCreate", Message: "Error creating: " + words}
-	}
-	for name, c := range map[string]struct {
-		events []kube.Event
-		want   kube.Category
-	}{
-		"none":      {nil, ""},
-		"quota":     {[]kube.Event{refused(`pods "quota-8rjf2" is forbidden: exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0`)}, kube.QuotaExceeded},
-		"policy":    {[]kube.Event{refused(`pods "x" is forbidden: violates PodSecurity "restricted:latest"`)}, kube.PodsRefused},
-		"then made": {[]kube.Event{{Reason: "SuccessfulCreate", Message: "Created pod: x"}}, ""},
-	} {
-		got := kube.Podless(c.events)
-		if (got == nil) != (c.want == "") || got != nil && got.Category != c.want {
-			t.Errorf("%s: %+v, want %q", name, got, c.want)
-		}
-	}
-}

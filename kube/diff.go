@@ -8,16 +8,17 @@ import (
 	"strings"
 )
 
-// Difference is one value that two Jobs do not share. A missing one is "".
+// Difference is one field whose values differ between two Jobs. A missing value
+// is "".
 type Difference struct {
 	Path string // JSON pointer
 	Want string // JSON
 	Have string // JSON
 }
 
-// serverOwned are the fields that the cluster writes, by pointer; a trailing *
-// stands for all keys that begin so.
-var serverOwned = []string{
+// ignoredPaths are the JSON pointers of the fields that are not compared: most are
+// written by the cluster. A trailing * stands for all keys with that prefix.
+var ignoredPaths = []string{
 	"/status",
 	"/metadata/uid", "/metadata/resourceVersion", "/metadata/creationTimestamp", "/metadata/generation", "/metadata/managedFields",
 	"/metadata/finalizers", "/metadata/deletionTimestamp", "/metadata/deletionGracePeriodSeconds",
@@ -27,11 +28,12 @@ var serverOwned = []string{
 	"/spec/template/metadata/labels/controller-uid", "/spec/template/metadata/labels/job-name", "/spec/template/metadata/labels/batch.kubernetes.io*",
 	"/metadata/annotations/batch.kubernetes.io*",
 	// What Slipway adds and the Python worker does not.
-	"/metadata/name", "/metadata/annotations/slipway*",
+	"/metadata/name", "/metadata/annotations/slipway*", "/metadata/labels/slipway*",
 }
 
-// Differences compares a Job as the API server would store it (see TryJob) with
-// one that it has stored, but for what the cluster writes itself.
+// Differences compares a Job as the API server would store it (see TryJob) with a
+// stored one. It leaves out the fields that the cluster writes itself, and those
+// that only Slipway sets.
 func Differences(want, have []byte) ([]Difference, error) {
 	var a, b any
 	if err := json.Unmarshal(want, &a); err != nil {
@@ -47,15 +49,15 @@ func Differences(want, have []byte) ([]Difference, error) {
 
 type differences struct{ found []Difference }
 
-func ownedByServer(path string) bool {
-	return slices.ContainsFunc(serverOwned, func(owned string) bool {
-		begin, open := strings.CutSuffix(owned, "*")
-		return path == owned || open && strings.HasPrefix(path, begin)
+func isIgnored(path string) bool {
+	return slices.ContainsFunc(ignoredPaths, func(ignored string) bool {
+		prefix, isPrefix := strings.CutSuffix(ignored, "*")
+		return path == ignored || isPrefix && strings.HasPrefix(path, prefix)
 	})
 }
 
 func (d *differences) values(path string, want, have any) {
-	if ownedByServer(path) || empty(want) && empty(have) {
+	if isIgnored(path) || empty(want) && empty(have) {
 		return
 	}
 	a, ok1 := want.(map[string]any)
@@ -90,8 +92,8 @@ func (d *differences) values(path string, want, have any) {
 	}
 }
 
-// byName makes a mapping of a list whose members all have names of their own, such
-// as an environment: their order says nothing. nil for any other list.
+// byName makes a mapping of a list whose members all have different names, such as
+// an environment: their order means nothing. It returns nil for any other list.
 func byName(list []any) any {
 	members := map[string]any{}
 	for _, one := range list {
@@ -115,7 +117,8 @@ func at(list []any, i int) any {
 	return nil
 }
 
-// empty: the API server does not tell an absent mapping or list from an empty one.
+// empty reports whether v is absent or an empty mapping or list, which are the same
+// to the API server.
 func empty(v any) bool {
 	switch v := v.(type) {
 	case nil:
@@ -134,7 +137,7 @@ func text(v any) string {
 	}
 	data, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // it was JSON a moment ago
+		panic(err) // it was decoded from JSON
 	}
 	return string(data)
 }

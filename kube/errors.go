@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ type Kind int
 const (
 	// Unknown: the request may or may not have had its effect (time-out, reset, 5xx).
 	Unknown Kind = iota
-	// NotDone: it had no effect, and may well succeed later (refused
-	// connection, 401, 429, quota, namespace terminating).
+	// NotDone: it had no effect, and may succeed later (refused connection,
+	// 401, 429, quota, namespace terminating).
 	NotDone
 	// Refused: it had no effect, and the same request never will (400, 413,
 	// 422, no such namespace, forbidden by RBAC or admission).
@@ -48,14 +49,33 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Forbidden tells whether the API server's authorizer refused the request, and not
-// an admission plug-in, which answers 403 too.
-func (e *Error) Forbidden() bool {
-	return e.Status == http.StatusForbidden && e.Kind == Refused && strings.Contains(e.Err.Error(), " cannot ")
+// IsNotFound reports whether the object named is not there.
+func IsNotFound(err error) bool { return isKind(err, NotFound) }
+
+// IsExists reports whether an object of that name is there already.
+func IsExists(err error) bool { return isKind(err, Exists) }
+
+// IsRefused reports whether the request had no effect and never will have one.
+func IsRefused(err error) bool { return isKind(err, Refused) }
+
+// IsNotDone reports whether the request had no effect, but may have one later.
+func IsNotDone(err error) bool { return isKind(err, NotDone) }
+
+// IsUnknown reports whether the request may have had its effect. That is so for
+// every error that is not of this package: the cautious reading. It is false for nil.
+func IsUnknown(err error) bool { return err != nil && kindOf(err) == Unknown }
+
+// IsForbidden reports whether the API server's authorizer (RBAC) refused the
+// request, and not an admission plug-in, which answers 403 too. Only the
+// authorizer's message says what the user "cannot" do.
+func IsForbidden(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusForbidden && e.Kind == Refused && strings.Contains(e.Err.Error(), " cannot ")
 }
 
-// KindOf is Unknown for errors that are not of this package: the cautious reading.
-func KindOf(err error) Kind {
+func isKind(err error, kind Kind) bool { return err != nil && kindOf(err) == kind }
+
+func kindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Kind
@@ -64,7 +84,7 @@ func KindOf(err error) Kind {
 }
 
 // classify reads client-go's error. connected says whether the request had a
-// connection to travel on; without one it cannot have reached the server.
+// connection; without one it cannot have reached the server.
 func classify(op string, err error, connected bool) *Error {
 	e := &Error{Op: op, Err: err}
 	var status apierrors.APIStatus
@@ -103,9 +123,9 @@ func kindOfStatus(s metav1.Status, err error) Kind {
 	}
 }
 
-// kindOfNotFound: a create in a namespace that is not there answers 404 about
-// the namespace; an API that is not served (a proxy's page, a server starting
-// up) answers 404 about nothing.
+// kindOfNotFound reads what a 404 is about. A create in a missing namespace names
+// the namespace. An API that is not served (a proxy's page, a server that is
+// starting) names nothing.
 func kindOfNotFound(s metav1.Status) Kind {
 	switch {
 	case s.Details == nil || isUnexpected(s.Details):
@@ -128,19 +148,18 @@ func isUnexpected(d *metav1.StatusDetails) bool {
 	return false
 }
 
-// passing are the words of 403 answers that time mends, as the ResourceQuota
-// admission plug-in of Kubernetes 1.36 writes them: a quota that is used up, or
-// one whose usage has not been counted yet.
-var passing = []string{"exceeded quota: ", "status unknown for quota: "}
+// quotaMessages are parts of 403 answers that are no final refusal, as the
+// ResourceQuota admission plug-in of Kubernetes 1.36 writes them: the quota is
+// used up, or its usage has not been counted yet.
+var quotaMessages = []string{"exceeded quota: ", "status unknown for quota: "}
+
+func isAboutQuota(message string) bool {
+	return slices.ContainsFunc(quotaMessages, func(part string) bool { return strings.Contains(message, part) })
+}
 
 func kindOfForbidden(s metav1.Status, err error) Kind {
-	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || isAboutQuota(s.Message) {
 		return NotDone
-	}
-	for _, words := range passing {
-		if strings.Contains(s.Message, words) {
-			return NotDone
-		}
 	}
 	return Refused
 }

@@ -8,13 +8,16 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 )
 
-// Event is what the cluster says happened to an object.
+// Event is an event of the cluster about one object. Kubernetes counts equal events
+// in one.
 type Event struct {
-	Last    time.Time
-	Count   int32 // how often
-	Warning bool
+	First   time.Time // when it happened first; zero: not told
+	Last    time.Time // when it happened last
+	Count   int32     // how often it happened
+	Warning bool      // its type is Warning, not Normal
 	Reason  string
 	Message string
 }
@@ -23,47 +26,53 @@ func (e Event) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%s %s (%d times): %s", e.Last.UTC().Format(time.TimeOnly), e.Reason, e.Count, e.Message))
 }
 
-// mostEvents is more than a pod or a Job has: equal ones are counted in one.
-const mostEvents = "200"
-
-// Events reads those of one Job or Pod, the oldest first. Kubernetes keeps them
-// for an hour.
+// Events reads the events of one object of a kind ("Job", "Pod"), the oldest Last
+// first. Kubernetes keeps events for an hour.
 func (c *Client) Events(ctx context.Context, namespace, kind, name string) ([]Event, error) {
-	var list corev1.EventList
-	req := c.core.Get().Namespace(namespace).Resource("events").Param("limit", mostEvents).
-		Param("fieldSelector", "involvedObject.kind="+kind+",involvedObject.name="+name)
-	if _, err := c.do(ctx, "list the events of "+kind+" "+namespace+"/"+name, req, &list); err != nil {
-		return nil, err
+	return c.eventsOf(ctx, namespace, kind, name, "")
+}
+
+// eventsOf reads the events of one object. With a UID, it leaves out those of an
+// earlier object of the same name.
+func (c *Client) eventsOf(ctx context.Context, namespace, kind, name, uid string) ([]Event, error) {
+	fields := "involvedObject.kind=" + kind + ",involvedObject.name=" + name
+	if uid != "" {
+		fields += ",involvedObject.uid=" + uid
 	}
-	events := make([]Event, 0, len(list.Items))
-	for _, item := range list.Items {
-		e := Event{Last: item.LastTimestamp.Time, Count: max(item.Count, 1), Warning: item.Type == corev1.EventTypeWarning, Reason: item.Reason, Message: item.Message}
-		if e.Last.IsZero() {
-			e.Last = item.EventTime.Time
-		}
-		if item.Series != nil {
-			e.Last, e.Count = item.Series.LastObservedTime.Time, item.Series.Count
-		}
-		events = append(events, e)
+	request := func() *rest.Request {
+		return withSelectors(c.core.Get().Namespace(namespace).Resource("events"), "", fields)
+	}
+	var events []Event
+	err := again(func() error {
+		events = nil
+		return eachItem(ctx, c, "list the events of "+kind+" "+namespace+"/"+name, pageSize, request, eventOf,
+			func(e Event) { events = append(events, e) })
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return a.Last.Compare(b.Last) })
 	return events, nil
 }
 
-// Podless reads from a Job's events why it gets no pod; nil if nothing tells.
-func Podless(events []Event) *Diagnosis {
-	for _, e := range slices.Backward(events) {
-		if !e.Warning || e.Reason != "FailedCreate" {
-			continue
-		}
-		d := &Diagnosis{Category: PodsRefused, Words: e.Message}
-		for _, words := range passing {
-			if strings.Contains(e.Message, words) {
-				d.Category = QuotaExceeded
-			}
-		}
-		d.Advice = advice[d.Category]
-		return d
+// eventOf reads both forms of an event: the older has firstTimestamp, lastTimestamp
+// and count; the newer has eventTime, and a series once it is repeated.
+func eventOf(item *corev1.Event) Event {
+	e := Event{
+		First: item.FirstTimestamp.Time, Last: item.LastTimestamp.Time, Count: max(item.Count, 1),
+		Warning: item.Type == corev1.EventTypeWarning, Reason: item.Reason, Message: item.Message,
 	}
-	return nil
+	if e.First.IsZero() {
+		e.First = item.EventTime.Time
+	}
+	if item.Series != nil {
+		e.Last, e.Count = item.Series.LastObservedTime.Time, item.Series.Count
+	}
+	if e.Last.IsZero() {
+		e.Last = e.First
+	}
+	if e.First.IsZero() {
+		e.First = e.Last
+	}
+	return e
 }

@@ -8,8 +8,8 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// TryJob asks the API server to take a Job in a dry run, and returns the Job as it
-// would be stored, with defaults and without unknown fields, and the warnings.
+// TryJob creates a Job in a dry run. It returns the Job as the API server would
+// store it, with defaults and without unknown fields, and the warnings.
 func (c *Client) TryJob(ctx context.Context, namespace string, manifest []byte) ([]byte, []string, error) {
 	var job batchv1.Job
 	req := c.batch.Post().Namespace(namespace).Resource("jobs").Param("dryRun", "All").
@@ -22,7 +22,7 @@ func (c *Client) TryJob(ctx context.Context, namespace string, manifest []byte) 
 	return stored, warned, err
 }
 
-// JobJSON reads a whole Job.
+// JobJSON reads a whole Job, as JSON.
 func (c *Client) JobJSON(ctx context.Context, namespace, name string) ([]byte, error) {
 	var job batchv1.Job
 	req := c.batch.Get().Namespace(namespace).Resource("jobs").Name(name)
@@ -32,9 +32,9 @@ func (c *Client) JobJSON(ctx context.Context, namespace, name string) ([]byte, e
 	return json.Marshal(&job)
 }
 
-// UnknownFields lists what the API server would prune or refuse of a Job's
-// manifest (JSON), by the schema of this client's version: fields that it does
-// not know or that are there twice, and then a type that does not fit, if any.
+// UnknownFields lists what the API server would prune from a Job's manifest (JSON)
+// or refuse in it, by the schema of this client's version: unknown and repeated
+// fields, and then a value of the wrong type, if there is one.
 func UnknownFields(manifest []byte) []string {
 	var job batchv1.Job
 	strict, err := kjson.UnmarshalStrict(manifest, &job)

@@ -1,109 +1,165 @@
 package kube
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"net/http"
-	"time"
+	"io"
+	"strconv"
 
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
 )
 
-// JobStatus is a Job as a list shows it.
-type JobStatus struct {
-	Namespace   string
-	Name        string
-	UID         string
-	Labels      map[string]string
-	Annotations map[string]string
-	Created     time.Time
-	Complete    bool      // succeeded
-	Failed      bool      // for good: no pod will follow
-	Reason      string    // of the failure: BackoffLimitExceeded, DeadlineExceeded, ...
-	Message     string    // of the failure
-	FinishedAt  time.Time // zero: it has not ended
-	Deleting    bool
-	Podless     bool // it has no pod, and has had none
+// JobList says which Jobs to list, and what to keep of them.
+type JobList struct {
+	Namespace     string // "": all namespaces
+	LabelSelector string
+	// FieldSelector "status.successful=0" leaves out the Jobs of which a pod has
+	// succeeded. API servers know metadata.name, metadata.namespace and this field.
+	FieldSelector string
+	Keys          []string // labels and annotations to keep
+	PageSize      int      // Jobs per request at most; 0: 500
 }
 
-// pageOfJobs bounds one answer; a Job is about 5 kB.
-const pageOfJobs = 500
-
-// Jobs lists all Jobs that a label selector finds in a namespace, or in all (""),
-// page by page. An error means that the list is not whole.
-func (c *Client) Jobs(ctx context.Context, namespace, selector string) ([]JobStatus, error) {
-	where := "namespace " + namespace
-	if namespace == "" {
+// EachJob calls f for each Job of a list, page by page: memory does not grow with
+// the number of Jobs. f may keep its Job. An error means that the list is not
+// whole. If the list expires between two pages (HTTP 410: the API server keeps a
+// list for some minutes), it starts again from the beginning, once; f then gets
+// some Jobs a second time.
+func (c *Client) EachJob(ctx context.Context, l JobList, f func(*Job)) error {
+	where := "namespace " + l.Namespace
+	if l.Namespace == "" {
 		where = "all namespaces"
 	}
-	var all []JobStatus
-	next := ""
-	for {
-		var page batchv1.JobList
-		req := c.batch.Get().Resource("jobs").Param("labelSelector", selector).Param("limit", fmt.Sprint(pageOfJobs))
-		if namespace != "" {
-			req = req.Namespace(namespace)
-		}
-		if next != "" {
-			req = req.Param("continue", next)
-		}
-		if _, err := c.do(ctx, "list Jobs in "+where, req, &page); err != nil {
-			return nil, err
-		}
-		for i := range page.Items {
-			all = append(all, statusOf(&page.Items[i]))
-		}
-		if next = page.Continue; next == "" {
-			return all, nil
-		}
+	request := func() *rest.Request {
+		req := c.batch.Get().Resource("jobs").NamespaceIfScoped(l.Namespace, l.Namespace != "")
+		return withSelectors(req, l.LabelSelector, l.FieldSelector)
 	}
-}
-
-func statusOf(job *batchv1.Job) JobStatus {
-	s := JobStatus{
-		Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), Labels: job.Labels, Annotations: job.Annotations,
-		Created: job.CreationTimestamp.Time, Deleting: job.DeletionTimestamp != nil,
-		Podless: job.Status.Active+job.Status.Succeeded+job.Status.Failed == 0,
+	keep := func(object *jobObject) *Job {
+		job := object.job()
+		job.Labels, job.Annotations = only(l.Keys, job.Labels), only(l.Keys, job.Annotations)
+		return job
 	}
-	for _, condition := range job.Status.Conditions {
-		if condition.Status != corev1.ConditionTrue {
-			continue
-		}
-		switch condition.Type {
-		case batchv1.JobComplete:
-			s.Complete, s.FinishedAt = true, condition.LastTransitionTime.Time
-		case batchv1.JobFailed:
-			s.Failed, s.FinishedAt = true, condition.LastTransitionTime.Time
-			s.Reason, s.Message = condition.Reason, condition.Message
-		}
-	}
-	return s
-}
-
-// DeleteJob deletes exactly that Job, by its UID, and its pods first: the Job is
-// gone when they are, and they get their grace period. A Job that is gone, or
-// that gave its name to another, is no error.
-func (c *Client) DeleteJob(ctx context.Context, namespace, name, uid string) error {
-	foreground := metav1.DeletePropagationForeground
-	id := types.UID(uid)
-	body, err := json.Marshal(metav1.DeleteOptions{
-		TypeMeta:          metav1.TypeMeta{Kind: "DeleteOptions", APIVersion: "v1"},
-		PropagationPolicy: &foreground,
-		Preconditions:     &metav1.Preconditions{UID: &id},
+	return again(func() error {
+		return eachItem(ctx, c, "list Jobs in "+where, cmp.Or(l.PageSize, pageSize), request, keep, f)
 	})
-	if err != nil {
-		return fmt.Errorf("encode the deletion of Job %s/%s: %w", namespace, name, err)
+}
+
+// withSelectors leaves out an empty selector, as a real client does.
+func withSelectors(req *rest.Request, labels, fields string) *rest.Request {
+	if labels != "" {
+		req = req.Param("labelSelector", labels)
 	}
-	req := c.batch.Delete().Namespace(namespace).Resource("jobs").Name(name).SetHeader("Content-Type", "application/json").Body(body)
-	_, err = c.do(ctx, "delete Job "+namespace+"/"+name, req, nil)
-	var e *Error
-	if errors.As(err, &e) && (e.Kind == NotFound || e.Status == http.StatusConflict) {
-		return nil
+	if fields != "" {
+		req = req.Param("fieldSelector", fields)
+	}
+	return req
+}
+
+// only returns the entries with these keys; nil if there are none.
+func only(keys []string, all map[string]string) map[string]string {
+	var kept map[string]string
+	for _, key := range keys {
+		if value, there := all[key]; there {
+			if kept == nil {
+				kept = map[string]string{}
+			}
+			kept[key] = value
+		}
+	}
+	return kept
+}
+
+// again runs list, and once more if the API server no longer keeps what the list's
+// continue token stands for.
+func again(list func() error) error {
+	err := list()
+	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		err = list()
 	}
 	return err
+}
+
+// eachItem asks for a list page by page. It decodes each item by itself into an
+// Item, and holds what keep returns until the page is whole. A page that is larger
+// than maxAnswerBytes is asked for again, and the rest of the list with it, with
+// half as many items.
+func eachItem[Item, Kept any](ctx context.Context, c *Client, op string, limit int, request func() *rest.Request, keep func(*Item) Kept, each func(Kept)) error {
+	token := ""
+	for {
+		req := request().Param("limit", strconv.Itoa(limit))
+		if token != "" {
+			req = req.Param("continue", token)
+		}
+		var kept []Kept
+		var next string
+		_, err := c.send(ctx, op, req, func(body io.Reader) (err error) {
+			next, err = readPage(body, func(item *Item) { kept = append(kept, keep(item)) })
+			return err
+		})
+		if errors.Is(err, errAnswerTooLarge) && limit > 1 {
+			limit /= 2
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, one := range kept {
+			each(one)
+		}
+		if next == "" {
+			return nil
+		}
+		if next == token { // it would never end
+			return &Error{Op: op, Kind: Unknown, Err: errors.New("the API server answers two pages with the same continue token")}
+		}
+		token = next
+	}
+}
+
+// readPage decodes one answer of a list, item by item, and returns its continue
+// token: "" at the end of the list. An answer without items is no list.
+func readPage[Item any](body io.Reader, each func(*Item)) (token string, err error) {
+	s := newScanner(body)
+	var metadata struct {
+		Continue string `json:"continue"`
+	}
+	found := false
+	err = s.object(func(key string) error {
+		switch key {
+		case "metadata":
+			return s.decode(&metadata)
+		case "items":
+			found = true
+			return readItems(s, each)
+		}
+		return s.skip()
+	})
+	if err == nil && !found {
+		err = errors.New("it is not a list")
+	}
+	return metadata.Continue, err
+}
+
+// readItems reads an array of objects, or null, which stands for an empty one.
+func readItems[Item any](s *scanner, each func(*Item)) error {
+	if b, err := s.peek(); err != nil || b == 'n' {
+		return s.skip()
+	}
+	var raw bytes.Buffer
+	return s.each('[', ']', func() error {
+		raw.Reset()
+		if err := s.copyItem(&raw); err != nil {
+			return err
+		}
+		item := new(Item)
+		if err := json.Unmarshal(raw.Bytes(), item); err != nil {
+			return err
+		}
+		each(item)
+		return nil
+	})
 }

@@ -4,14 +4,15 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 )
 
-// PodStatus is what a Job's pod says of itself.
+// PodStatus is what Slipway needs to know of a Job's pod.
 type PodStatus struct {
 	Namespace  string
 	Name       string
@@ -19,32 +20,36 @@ type PodStatus struct {
 	Job        string // the name of its Job
 	Labels     map[string]string
 	Phase      string // Pending, Running, Succeeded, Failed, Unknown
-	Restarts   int    // of its containers, without init containers
+	Started    bool   // one of its containers, init or main, runs or has ever run
+	Restarts   int    // of its main containers
 	Created    time.Time
-	Since      time.Time  // of its phase, where its containers tell; else zero
-	EndReason  string     // of the first container that has ended; "": none has
-	Conditions string     // in a line; "": it has none
-	Diagnosis  *Diagnosis // nil: nothing is wrong, as far as can be seen
+	Since      time.Time  // when it came into its phase; zero if its containers do not tell
+	EndReason  string     // of the first main container that has ended; "": none has
+	Conditions string     // in one line; "": it has none
+	Diagnosis  *Diagnosis // from its status alone; nil: nothing is wrong. See DiagnosePending
 
-	// Those whose logs tell why it failed: the flow's, and, should that be empty,
-	// the others (the rule of prefect-kubernetes 0.8.0, observer.py).
+	// Main and Others are the containers whose logs tell why the pod failed. Others
+	// are read if the logs of Main are empty (the rule of prefect-kubernetes 0.8.0,
+	// observer.py).
 	Main, Others []string
 }
 
-// jobsAPage bounds the length of a label selector.
-const jobsAPage = 50
-
-// Pods reads the pods of Jobs of a namespace, by Job and the oldest first.
+// Pods reads the pods of Jobs of one namespace, sorted by Job, then the oldest
+// first.
 func (c *Client) Pods(ctx context.Context, namespace string, jobs []string) ([]PodStatus, error) {
 	var pods []PodStatus
-	for some := range slices.Chunk(jobs, jobsAPage) {
-		var list corev1.PodList
-		req := c.core.Get().Namespace(namespace).Resource("pods").Param("labelSelector", "job-name in ("+strings.Join(some, ",")+")")
-		if _, err := c.do(ctx, "list the pods of Jobs in namespace "+namespace, req, &list); err != nil {
-			return nil, err
+	for chunk := range slices.Chunk(jobs, jobsPerSelector) {
+		request := func() *rest.Request {
+			return withSelectors(c.core.Get().Namespace(namespace).Resource("pods"), "job-name in ("+strings.Join(chunk, ",")+")", "")
 		}
-		for i := range list.Items {
-			pods = append(pods, podStatus(&list.Items[i]))
+		complete := len(pods)
+		err := again(func() error {
+			pods = pods[:complete]
+			return eachItem(ctx, c, "list the pods of Jobs in namespace "+namespace, pageSize, request, statusOf,
+				func(pod PodStatus) { pods = append(pods, pod) })
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	slices.SortStableFunc(pods, func(a, b PodStatus) int {
@@ -53,10 +58,12 @@ func (c *Client) Pods(ctx context.Context, namespace string, jobs []string) ([]P
 	return pods, nil
 }
 
-func podStatus(pod *corev1.Pod) PodStatus {
+func statusOf(pod *podObject) PodStatus {
 	s := PodStatus{
-		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Job: pod.Labels["job-name"], Labels: pod.Labels,
-		Phase: string(pod.Status.Phase), Created: pod.CreationTimestamp.Time, Diagnosis: diagnose(&pod.Status),
+		Namespace: pod.Metadata.Namespace, Name: pod.Metadata.Name, UID: pod.Metadata.UID,
+		Job: pod.Metadata.Labels["job-name"], Labels: pod.Metadata.Labels,
+		Phase: string(pod.Status.Phase), Started: pod.hasStarted(), Created: pod.Metadata.CreationTimestamp.Time,
+		Since: pod.phaseSince(), Conditions: conditionsText(pod), Diagnosis: diagnose(pod),
 	}
 	for _, container := range pod.Status.ContainerStatuses {
 		s.Restarts += int(container.RestartCount)
@@ -64,6 +71,11 @@ func podStatus(pod *corev1.Pod) PodStatus {
 			s.EndReason = cmp.Or(s.EndReason, end.Reason)
 		}
 	}
+	s.Main, s.Others = logOrder(pod)
+	return s
+}
+
+func conditionsText(pod *podObject) string {
 	var conditions []string
 	for _, c := range pod.Status.Conditions {
 		text := string(c.Type) + "=" + string(c.Status)
@@ -72,51 +84,19 @@ func podStatus(pod *corev1.Pod) PodStatus {
 		}
 		conditions = append(conditions, text)
 	}
-	s.Conditions = strings.Join(conditions, ", ")
-	s.Since = phaseSince(pod)
-	s.Main, s.Others = logOrder(&pod.Spec)
-	return s
+	return strings.Join(conditions, ", ")
 }
 
-// phaseSince is when a pod came into its phase; zero if nothing tells.
-func phaseSince(pod *corev1.Pod) time.Time {
-	var latest time.Time
-	see := func(t time.Time) {
-		if t.After(latest) {
-			latest = t
-		}
-	}
-	switch pod.Status.Phase {
-	case corev1.PodPending:
-		see(pod.CreationTimestamp.Time)
-	case corev1.PodRunning:
-		for _, c := range pod.Status.ContainerStatuses {
-			if c.State.Running != nil {
-				see(c.State.Running.StartedAt.Time)
-			}
-		}
-		if latest.IsZero() && pod.Status.StartTime != nil {
-			see(pod.Status.StartTime.Time)
-		}
-	case corev1.PodSucceeded, corev1.PodFailed:
-		for _, c := range append(slices.Clone(pod.Status.InitContainerStatuses), pod.Status.ContainerStatuses...) {
-			if c.State.Terminated != nil {
-				see(c.State.Terminated.FinishedAt.Time)
-			}
-		}
-	}
-	return latest
-}
-
-// flowContainer is the one that the default base job template has.
+// flowContainer is the container's name in the default base job template.
 const flowContainer = "prefect-job"
 
-func logOrder(spec *corev1.PodSpec) (first, others []string) {
-	for _, c := range spec.InitContainers {
+// logOrder splits the containers into those whose logs are read first, and others.
+func logOrder(pod *podObject) (first, others []string) {
+	for _, c := range pod.Spec.InitContainers {
 		others = append(others, c.Name)
 	}
-	for _, c := range spec.Containers {
-		if len(spec.Containers) == 1 || c.Name == flowContainer {
+	for _, c := range pod.Spec.Containers {
+		if len(pod.Spec.Containers) == 1 || c.Name == flowContainer {
 			first = append(first, c.Name)
 		} else {
 			others = append(others, c.Name)
@@ -125,19 +105,29 @@ func logOrder(spec *corev1.PodSpec) (first, others []string) {
 	return first, others
 }
 
-// PodLog reads the last lines of a container's log; previous asks for that of the
-// container before its last restart.
+// PodLog reads the last lines of a container's log, at most 256 KiB; previous asks
+// for the log of the container before its last restart.
 func (c *Client) PodLog(ctx context.Context, namespace, pod, container string, lines int, previous bool) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
+	for {
+		log, err := c.podLog(ctx, namespace, pod, container, lines, previous)
+		// The kubelet cuts the end off, where the error is: ask for fewer lines.
+		if err != nil || len(log) < maxLogBytes || lines <= 1 {
+			return strings.ToValidUTF8(string(log), "\ufffd"), err
+		}
+		lines /= 2
+	}
+}
+
+func (c *Client) podLog(ctx context.Context, namespace, pod, container string, lines int, previous bool) ([]byte, error) {
 	req := c.core.Get().Namespace(namespace).Resource("pods").Name(pod).SubResource("log").
-		Param("tailLines", fmt.Sprint(lines)).Param("limitBytes", fmt.Sprint(1<<20)).Param("container", container)
+		Param("tailLines", fmt.Sprint(lines)).Param("limitBytes", fmt.Sprint(maxLogBytes)).Param("container", container)
 	if previous {
 		req = req.Param("previous", "true")
 	}
-	raw, err := req.MaxRetries(0).DoRaw(ctx)
-	if err != nil {
-		return "", classify("read the log of pod "+namespace+"/"+pod, err, true)
-	}
-	return string(raw), nil
+	var log []byte
+	_, err := c.send(ctx, "read the log of pod "+namespace+"/"+pod, req, func(body io.Reader) (err error) {
+		log, err = io.ReadAll(io.LimitReader(body, maxLogBytes))
+		return err
+	})
+	return log, err
 }

@@ -17,7 +17,7 @@ func (c *Client) PutSecret(ctx context.Context, namespace, name string, body []b
 	create := c.core.Post().Namespace(namespace).Resource("secrets").
 		SetHeader("Content-Type", "application/json").Body(body)
 	_, err := c.do(ctx, op, create, nil)
-	if KindOf(err) != Exists || err == nil {
+	if !IsExists(err) {
 		return err
 	}
 	patch := c.core.Patch(types.MergePatchType).Namespace(namespace).Resource("secrets").Name(name).Body(body)
@@ -25,7 +25,8 @@ func (c *Client) PutSecret(ctx context.Context, namespace, name string, body []b
 	return err
 }
 
-// OwnSecret makes a Job the owner of a Secret, so that both go together.
+// OwnSecret makes a Job the owner of a Secret, so that the garbage collector
+// deletes the Secret with the Job.
 func (c *Client) OwnSecret(ctx context.Context, namespace, name string, job *Job) error {
 	owner := metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: job.Name, UID: types.UID(job.UID)}
 	body, err := json.Marshal(map[string]any{
@@ -43,7 +44,7 @@ func (c *Client) OwnSecret(ctx context.Context, namespace, name string, job *Job
 func (c *Client) DeleteSecret(ctx context.Context, namespace, name string) error {
 	req := c.core.Delete().Namespace(namespace).Resource("secrets").Name(name)
 	_, err := c.do(ctx, "delete Secret "+namespace+"/"+name, req, nil)
-	if err != nil && KindOf(err) == NotFound {
+	if IsNotFound(err) {
 		return nil
 	}
 	return err
@@ -65,8 +66,8 @@ func (c *Client) Ping(ctx context.Context) error {
 	return err
 }
 
-// Ready asks the API server whether it is: one that is starting answers, and
-// refuses everybody, before it has read its roles.
+// Ready asks the API server whether it is ready. One that is starting answers with
+// refusals until it has read its roles.
 func (c *Client) Ready(ctx context.Context) error {
 	_, err := c.do(ctx, "get /readyz", c.core.Get().AbsPath("/readyz"), nil)
 	return err

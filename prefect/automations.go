@@ -27,21 +27,11 @@ func (a *Automation) UnmarshalJSON(data []byte) error {
 // off, as 2.20's are unless it is told otherwise, answers with an Error of kind
 // NotFound.
 func (c *Client) Automations(ctx context.Context, names []string) ([]Automation, error) {
-	body := map[string]any{"sort": "NAME_ASC", "limit": most}
+	body := map[string]any{"sort": "NAME_ASC"}
 	if names != nil {
-		body["automations"] = map[string]any{"name": map[string]any{"any_": names}}
+		body["automations"] = map[string]any{"name": anyOf(names...)}
 	}
-	var all []Automation
-	for {
-		body["offset"] = len(all)
-		page, err := do[[]Automation](ctx, c, call{op: "read automations", method: http.MethodPost, path: "/automations/filter", body: body})
-		if err != nil {
-			return nil, err
-		}
-		if all = append(all, page...); len(page) < most {
-			return all, nil
-		}
-	}
+	return readAll[Automation](ctx, c, call{op: "read automations", method: http.MethodPost, path: "/automations/filter"}, body, 0)
 }
 
 // CreateAutomation makes one.
@@ -75,7 +65,7 @@ func (c *Client) BlockKind(ctx context.Context, slug string) (BlockKind, error) 
 		return BlockKind{}, err
 	}
 	schemas, err := do[[]object](ctx, c, call{op: "read the schemas of block type " + slug, method: http.MethodPost, path: "/block_schemas/filter", body: map[string]any{
-		"block_schemas": map[string]any{"block_type_id": map[string]any{"any_": []string{kind.ID}}}, "limit": 1,
+		"block_schemas": map[string]any{"block_type_id": anyOf(kind.ID)}, "limit": 1,
 	}})
 	if err == nil && len(schemas) == 0 {
 		err = &Error{Op: "read the schemas of block type " + slug, Kind: NotFound, Detail: "it has none"}

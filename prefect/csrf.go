@@ -36,11 +36,16 @@ func (c *Client) csrfToken(ctx context.Context, stale string) (string, *Error) {
 	if t.asked && (stale == "" || t.token != stale) {
 		return t.token, nil
 	}
-	body, failure := c.exchange(ctx, call{
+	var answer struct {
+		Token string `json:"token"`
+	}
+	failure := c.exchange(ctx, call{
 		op:     "get a CSRF token",
 		method: http.MethodGet,
 		path:   "/csrf-token?client=" + url.QueryEscape(t.client),
-	}, nil, "")
+	}, nil, "", maxRefusalBytes, func(r *answerReader) error {
+		return json.NewDecoder(r).Decode(&answer)
+	})
 	if failure != nil {
 		// 404 on servers without the route, 422 where it is switched off.
 		if failure.Status == http.StatusNotFound || failure.Status == http.StatusUnprocessableEntity {
@@ -49,12 +54,6 @@ func (c *Client) csrfToken(ctx context.Context, stale string) (string, *Error) {
 		}
 		failure.Sent = false // nothing of the call itself was sent
 		return "", failure
-	}
-	var answer struct {
-		Token string `json:"token"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return "", &Error{Op: "get a CSRF token", Kind: Unavailable, Err: err}
 	}
 	t.asked, t.token = true, answer.Token
 	return t.token, nil

@@ -68,12 +68,12 @@ func (d *Deployment) UnmarshalJSON(data []byte) error {
 
 // Deployment reads one deployment.
 func (c *Client) Deployment(ctx context.Context, id string) (*Deployment, error) {
-	return do[*Deployment](ctx, c, call{op: "read deployment " + id, method: http.MethodGet, path: "/deployments/" + seg(id)})
+	return read[Deployment](ctx, c, call{op: "read deployment " + id, method: http.MethodGet, path: "/deployments/" + seg(id)})
 }
 
 // DeploymentByName reads the deployment of a flow.
 func (c *Client) DeploymentByName(ctx context.Context, flow, name string) (*Deployment, error) {
-	return do[*Deployment](ctx, c, call{op: "read deployment " + flow + "/" + name, method: http.MethodGet, path: "/deployments/name/" + seg(flow) + "/" + seg(name)})
+	return read[Deployment](ctx, c, call{op: "read deployment " + flow + "/" + name, method: http.MethodGet, path: "/deployments/name/" + seg(flow) + "/" + seg(name)})
 }
 
 // Deployments reads many by id. Those that do not exist are left out.
@@ -81,24 +81,13 @@ func (c *Client) Deployments(ctx context.Context, ids []string) ([]Deployment, e
 	return byIDs[Deployment](ctx, c, "deployments", ids)
 }
 
-// DeploymentsOfPool reads all deployments of a work pool, page by page.
+// DeploymentsOfPool reads all deployments of a work pool, page by page, the newest
+// first: one that is made meanwhile does not hide another.
 func (c *Client) DeploymentsOfPool(ctx context.Context, pool string) ([]Deployment, error) {
-	var all []Deployment
-	for {
-		page, err := do[[]Deployment](ctx, c, call{
-			op: "read the deployments of work pool " + pool, method: http.MethodPost, path: "/deployments/filter",
-			body: map[string]any{
-				"work_pools": map[string]any{"name": map[string]any{"any_": []string{pool}}},
-				"sort":       "NAME_ASC", "limit": most, "offset": len(all),
-			},
-		})
-		if err != nil {
-			return nil, err
-		}
-		if all = append(all, page...); len(page) < most {
-			return all, nil
-		}
-	}
+	k := call{op: "read the deployments of work pool " + pool, method: http.MethodPost, path: "/deployments/filter"}
+	return readAll[Deployment](ctx, c, k, map[string]any{
+		"work_pools": map[string]any{"name": anyOf(pool)}, "sort": "CREATED_DESC",
+	}, 0)
 }
 
 // Flow is a flow.
@@ -119,20 +108,12 @@ func (c *Client) Flows(ctx context.Context, ids []string) ([]Flow, error) {
 	return byIDs[Flow](ctx, c, "flows", ids)
 }
 
-// most is the server's limit for one answer (PREFECT_SERVER_API_DEFAULT_LIMIT).
-const most = 200
-
 // byIDs filters a collection by its objects' ids.
 func byIDs[T any](ctx context.Context, c *Client, collection string, ids []string) ([]T, error) {
+	k := call{op: "read " + collection, method: http.MethodPost, path: "/" + collection + "/filter"}
 	var all []T
-	for some := range slices.Chunk(ids, most) {
-		found, err := do[[]T](ctx, c, call{
-			op: "read " + collection, method: http.MethodPost, path: "/" + collection + "/filter",
-			body: map[string]any{
-				collection: map[string]any{"id": map[string]any{"any_": some}},
-				"limit":    most,
-			},
-		})
+	for some := range slices.Chunk(ids, maxPageSize) {
+		found, err := readAll[T](ctx, c, k, map[string]any{collection: map[string]any{"id": anyOf(some...)}}, len(some))
 		if err != nil {
 			return nil, err
 		}

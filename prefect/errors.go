@@ -35,9 +35,31 @@ type Error struct {
 }
 
 // IsNotFound tells whether a server answered that what was asked for is not there.
-func IsNotFound(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Kind == NotFound
+func IsNotFound(err error) bool { return isKind(err, NotFound) }
+
+// IsDenied tells whether a server refused the credentials or the rights.
+func IsDenied(err error) bool { return isKind(err, Denied) }
+
+// IsInvalid tells whether a server will refuse the same request again.
+func IsInvalid(err error) bool { return isKind(err, Invalid) }
+
+// IsUnavailable tells whether no attempt got an answer that says anything about
+// the request itself.
+func IsUnavailable(err error) bool { return isKind(err, Unavailable) }
+
+func isKind(err error, kind Kind) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Kind == kind
+}
+
+// MayHaveHappened tells whether a failed request may have had its effect: an
+// attempt may have reached the server and nothing says that it was refused. It is
+// true for an error that is not of this package, and false for nil.
+func MayHaveHappened(err error) bool {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Sent
+	}
+	return err != nil
 }
 
 func (e *Error) Error() string {
@@ -80,8 +102,8 @@ func plainTransport(err error) error {
 
 // fromStatus reads an error answer. The retried statuses are those of Prefect's
 // own client: 408, 429, 502, 503.
-func fromStatus(op string, status int, retryAfter string, body []byte) *Error {
-	e := &Error{Op: op, Status: status, Detail: detail(status, body), RetryAfter: parseRetryAfter(retryAfter, time.Now())}
+func fromStatus(op string, status int, retryAfter time.Duration, body []byte) *Error {
+	e := &Error{Op: op, Status: status, Detail: detail(status, body), RetryAfter: retryAfter}
 	switch {
 	case status == http.StatusNotFound:
 		e.Kind = NotFound
@@ -99,6 +121,9 @@ func fromStatus(op string, status int, retryAfter string, body []byte) *Error {
 	}
 	return e
 }
+
+// maxDetailBytes bounds the server's words in an Error, and so in a log line.
+const maxDetailBytes = 4 << 10
 
 // detail finds the server's words: it answers {"detail": ...} or
 // {"exception_message": ..., "exception_detail": [...]}.
@@ -128,6 +153,9 @@ func detail(status int, body []byte) string {
 	}
 	if text == "" {
 		return http.StatusText(status)
+	}
+	if len(text) > maxDetailBytes {
+		return text[:runeStart(text, maxDetailBytes)] + " ..."
 	}
 	return strings.TrimSuffix(text, ";")
 }

@@ -19,10 +19,9 @@ type Event struct {
 // RelatedResource has at least prefect.resource.id and prefect.resource.role.
 type RelatedResource map[string]string
 
-// CreateEvents emits events.
+// CreateEvents emits events, in requests of bounded size as CreateLogs does.
 func (c *Client) CreateEvents(ctx context.Context, events []Event) error {
-	_, err := do[any](ctx, c, call{op: "emit events", method: http.MethodPost, path: "/events", body: events})
-	return err
+	return postAll(ctx, c, "emit events", "/events", events)
 }
 
 // HasEvent tells whether an event of that id is among the newest 50 of a resource
@@ -34,7 +33,7 @@ func (c *Client) HasEvent(ctx context.Context, id, resource string, since time.T
 		} `json:"events"`
 	}](ctx, c, call{op: "read the events of " + resource, method: http.MethodPost, path: "/events/filter", body: map[string]any{
 		"filter": map[string]any{
-			"occurred": map[string]any{"since": since.UTC().Format(time.RFC3339Nano)},
+			"occurred": map[string]any{"since": Timestamp(since)},
 			"resource": map[string]any{"id": []string{resource}},
 		},
 		"limit": 50,

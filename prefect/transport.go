@@ -23,7 +23,8 @@ type TLSOptions struct {
 
 // NewHTTPClient makes the client's transport: proxies come from the environment,
 // as net/http and Prefect's own client read it. timeout is for one request,
-// answer included; maxConns bounds the connections to the server.
+// answer included; maxConns bounds the connections to the server. It follows no
+// redirect to another origin.
 func NewHTTPClient(o TLSOptions, timeout time.Duration, maxConns int) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxConnsPerHost = maxConns
@@ -40,7 +41,7 @@ func NewHTTPClient(o TLSOptions, timeout time.Duration, maxConns int) (*http.Cli
 		}
 		transport.TLSClientConfig.RootCAs = roots
 	}
-	return &http.Client{Transport: transport, Timeout: timeout}, nil
+	return &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: sameOrigin}, nil
 }
 
 // watched lets a clock see the answers of a client, which is not changed.

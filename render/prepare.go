@@ -334,11 +334,18 @@ func (j *job) deploymentLabels(labels *object) {
 	}
 }
 
+// timeLayouts are the spellings of a time that the worker's models read; a fraction
+// of a second may follow in each. A time without a zone is UTC.
+var timeLayouts = []string{
+	time.RFC3339, "2006-01-02T15:04:05Z0700", "2006-01-02T15:04:05Z07", "2006-01-02T15:04:05",
+	"2006-01-02T15:04Z07:00", "2006-01-02T15:04Z0700", "2006-01-02T15:04", time.DateOnly,
+}
+
 // updated spells a time in UTC as the worker's version does; microseconds are
 // left out when they are zero.
 func (j *job) updated(text string) string {
-	at, err := time.Parse(time.RFC3339Nano, strings.Replace(text, " ", "T", 1))
-	if err != nil {
+	at, ok := parseTime(strings.Replace(text, " ", "T", 1))
+	if !ok {
 		return text
 	}
 	layout := "2006-01-02T15:04:05"
@@ -350,6 +357,15 @@ func (j *job) updated(text string) string {
 		zone = "+00:00"
 	}
 	return at.UTC().Format(layout) + zone
+}
+
+func parseTime(text string) (time.Time, bool) {
+	for _, layout := range timeLayouts {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // textOf is a string field of a document; "" if it has none.

@@ -13,6 +13,23 @@ type Secret struct {
 	Name, Namespace string
 	Body            []byte // JSON of the v1 Secret
 	OwnedByJob      bool   // gets an owner reference to the Job once that exists
+
+	document *object // what Body spells
+}
+
+// newSecret adds kind and metadata to the data fields of a Secret.
+func newSecret(metadata *object, owned bool, field string, data *object) Secret {
+	body := object1("apiVersion", "v1", "kind", "Secret", "metadata", metadata, field, data)
+	return Secret{Name: textOf(metadata, "name"), Namespace: textOf(metadata, "namespace"), Body: marshal(body), OwnedByJob: owned, document: body}
+}
+
+// in is the same Secret in another namespace.
+func (s Secret) in(namespace string) Secret {
+	body := s.document.clone()
+	metadata := body.vals["metadata"].(*object).clone()
+	metadata.set("namespace", namespace)
+	body.set("metadata", metadata)
+	return Secret{Name: s.Name, Namespace: namespace, Body: marshal(body), OwnedByJob: s.OwnedByJob, document: body}
 }
 
 const secretPrefix = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_"
@@ -143,13 +160,8 @@ func (j *job) secretForAPIKey() error {
 		return nil
 	}
 	name := "prefect-" + orText(slugName(j.workerName), "None") + "-api-key"
-	body := object1(
-		"apiVersion", "v1",
-		"kind", "Secret",
-		"metadata", object1("name", name, "namespace", j.config.namespace),
-		"data", object1("value", base64.StdEncoding.EncodeToString([]byte(value))),
-	)
-	j.secrets = append(j.secrets, Secret{Name: name, Namespace: j.config.namespace, Body: marshal(body)})
+	data := object1("value", base64.StdEncoding.EncodeToString([]byte(value)))
+	j.secrets = append(j.secrets, newSecret(object1("name", name, "namespace", j.config.namespace), false, "data", data))
 	j.refer("PREFECT_API_KEY", name, "value")
 	return nil
 }
@@ -192,13 +204,8 @@ func (j *job) storeEnvironment() error {
 	if id, ok := j.metadata().vals["labels"].(*object).get("prefect.io/flow-run-id"); ok {
 		labels.set("prefect.io/flow-run-id", id)
 	}
-	body := object1(
-		"apiVersion", "v1",
-		"kind", "Secret",
-		"metadata", object1("name", name, "namespace", j.config.namespace, "labels", labels),
-		"stringData", plain,
-	)
-	j.secrets = append(j.secrets, Secret{Name: name, Namespace: j.config.namespace, Body: marshal(body), OwnedByJob: true})
+	metadata := object1("name", name, "namespace", j.config.namespace, "labels", labels)
+	j.secrets = append(j.secrets, newSecret(metadata, true, "stringData", plain))
 	j.container.set("env", kept)
 	j.container.set("envFrom", append(slices.Clone(list), object1("secretRef", object1("name", name))))
 	return nil

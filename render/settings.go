@@ -46,7 +46,7 @@ func (r rules) settingsEnv(environ map[string]string) (*object, error) {
 		}
 	}
 	if r.attribution {
-		r.impliedSettings(given)
+		r.impliedSettings(given, testMode(environ))
 	}
 	env := newObject()
 	for _, s := range r.settings() {
@@ -63,15 +63,18 @@ func (r rules) settingsEnv(environ map[string]string) (*object, error) {
 			break
 		}
 	}
+	if r.attribution {
+		overruledLevels(env)
+	}
 	return env, nil
 }
 
 // impliedSettings are those that a 3.x worker passes on though nobody set them:
-// without a profiles file its built-in profile counts, and Prefect Cloud bounds
-// the size of log lines. Debug mode overrules the logging level.
-func (r rules) impliedSettings(given map[string]string) {
+// without a profiles file its built-in profile counts, unless it is in a test mode
+// and reads no profile; and Prefect Cloud bounds the size of log lines.
+func (r rules) impliedSettings(given map[string]string, testMode bool) {
 	const ephemeral = "PREFECT_SERVER_EPHEMERAL_ENABLED"
-	if _, ok := given["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"]; !ok {
+	if _, ok := given["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"]; !ok && !testMode {
 		if _, ok := given[ephemeral]; !ok {
 			given[ephemeral] = "True"
 		}
@@ -80,8 +83,24 @@ func (r rules) impliedSettings(given map[string]string) {
 	if strings.HasPrefix(given["PREFECT_API_URL"], cloud) {
 		given["PREFECT_LOGGING_TO_API_MAX_LOG_SIZE"] = "25000"
 	}
-	if booleans[strings.ToLower(given["PREFECT_DEBUG_MODE"])] {
-		delete(given, "PREFECT_LOGGING_LEVEL")
+}
+
+// testMode is true where Prefect 3 reads no profile (prefect/settings/sources.py):
+// a variable that is not empty counts, "false" too, and only in this spelling.
+func testMode(environ map[string]string) bool {
+	for _, name := range []string{"PREFECT_TEST_MODE", "PREFECT_UNIT_TEST_MODE", "PREFECT_TESTING_UNIT_TEST_MODE", "PREFECT_TESTING_TEST_MODE"} {
+		if environ[name] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// overruledLevels removes the logging levels that debug mode and test mode overrule.
+func overruledLevels(env *object) {
+	if textOf(env, "PREFECT_DEBUG_MODE") == "True" || textOf(env, "PREFECT_TESTING_TEST_MODE") == "True" {
+		env.remove("PREFECT_LOGGING_LEVEL")
+		env.remove("PREFECT_INTERNAL_LOGGING_LEVEL")
 	}
 }
 

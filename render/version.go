@@ -17,7 +17,6 @@ type rules struct {
 	dottedKeys     bool // job variables such as "env.A" reach into mappings (since 3.6.5)
 	inlineBlocks   bool // a block placeholder may stand inside a longer text (since 3.7.0)
 	exactValuePath bool // only value, value. and value[ name the block's value; else whatever begins with value
-	jsonVariables  bool // variables of any JSON type; else strings only
 	infraOverrides bool // a server sends a deployment's job variables under their former name
 
 	// Configuration.
@@ -43,7 +42,7 @@ type rules struct {
 
 var versions = map[Version]rules{
 	V3: {
-		mergeEnv: true, dottedKeys: true, inlineBlocks: true, exactValuePath: true, jsonVariables: true,
+		mergeEnv: true, dottedKeys: true, inlineBlocks: true, exactValuePath: true,
 		annotations: true,
 		listEnv:     true, keepListEnv: true, attribution: true, poolLabels: true, appLabels: true, isoformat: true,
 		ctxInName: true, nullTemplates: true, sigterm: true, podMetadata: true, settings: settings3, secretsV3: true,

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,8 +16,9 @@ import (
 	"slipway/prefect"
 )
 
-// automationFlags are those of print and apply.
-type automationFlags struct {
+// automationsVerb is the verb with its flags; those of print and apply are the same.
+type automationsVerb struct {
+	process   *process
 	name      string
 	workPools []string
 	kinds     []string
@@ -28,58 +27,47 @@ type automationFlags struct {
 	remove    bool
 }
 
-func automationsCommand() *cobra.Command {
-	var f automationFlags
+func automationsCommand(p *process) *cobra.Command {
+	v := automationsVerb{process: p}
 	cmd := &cobra.Command{
 		Use:   "automations",
-		Short: "Print or apply the automations that wake Slipway",
-		Long: "Prints, as `prefect automation create --from-file` takes it, what makes a Prefect 3 server wake a `slipway serve`: at a run\n" +
-			"that is made by hand, late, to be tried again or resumed (scheduled), to be cancelled (cancelling), or has ended and may have\n" +
-			"freed a slot (ended); and in a steady rhythm (tick), because runs of schedules announce themselves late.\n\n" +
-			"`slipway automations apply` makes the webhook block, with the first token of SLIPWAY_AUTH_TOKENS, and the automations: again, it\n" +
-			"changes only what differs. `apply --delete` removes them, and the block when nothing calls it any more.\n\n" + settingsHelp(),
+		Short: "Print or apply the automations that trigger passes of `slipway serve`",
+		Long: "Prints, as `prefect automation create --from-file` takes it, the automations with which a Prefect 3 server calls the webhook of a\n" +
+			"`slipway serve`: for a run that is created by hand, late, to be retried or resumed (scheduled), to be cancelled (cancelling), or\n" +
+			"that has ended and may have freed a slot (ended); and at regular intervals (tick), because a run of a schedule emits no event in\n" +
+			"time.\n\n" +
+			"`slipway automations apply` creates the webhook block, with the first token of SLIPWAY_AUTH_TOKENS, and the automations. Repeated,\n" +
+			"it changes only what differs. `apply --delete` deletes them, and the block once no automation calls it.",
 		Args: noArguments,
 	}
-	p := cmd.PersistentFlags()
-	p.StringArrayVar(&f.workPools, "work-pool", nil, "work pool whose runs wake Slipway; may be repeated (SLIPWAY_WORK_POOLS)")
-	p.StringVar(&f.name, "name", "slipway", "name of the webhook block, with which the automations' names begin: one for each Slipway that a server wakes")
-	p.StringSliceVar(&f.kinds, "only", nil, "some of scheduled, cancelling, ended, tick; without it all")
-	p.DurationVar(&f.tick, "tick", 30*time.Second, "time between ticks; at least 10s")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, f.print) }
-	apply := &cobra.Command{Use: "apply", Short: "Make the webhook block and the automations, or change what differs", Args: noArguments}
-	apply.Flags().StringVar(&f.url, "url", "http://slipway.slipway.svc:8080/v1/hooks/prefect", "the webhook's address, as the Prefect server reaches it")
-	apply.Flags().BoolVar(&f.remove, "delete", false, "remove the automations and the block instead")
+	flags := cmd.PersistentFlags()
+	flags.StringArrayVar(&v.workPools, "work-pool", nil, "work pool whose runs trigger passes; may be repeated (SLIPWAY_WORK_POOLS)")
+	flags.StringVar(&v.name, "name", "slipway", "name of the webhook block, with which the automations' names begin: another one for each Slipway of a server")
+	flags.StringSliceVar(&v.kinds, "only", nil, "some of scheduled, cancelling, ended, tick; without it all")
+	flags.DurationVar(&v.tick, "tick", 30*time.Second, "time between ticks; at least 10s")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return v.run(cmd, v.print) }
+	apply := &cobra.Command{Use: "apply", Short: "Create the webhook block and the automations, or change what differs", Args: noArguments}
+	apply.Flags().StringVar(&v.url, "url", "http://slipway.slipway.svc:8080/v1/hooks/prefect", "the webhook's address, as the Prefect server reaches it")
+	apply.Flags().BoolVar(&v.remove, "delete", false, "delete the automations and the block instead")
 	apply.RunE = func(cmd *cobra.Command, _ []string) error {
-		if f.remove {
-			return f.run(cmd, f.delete)
+		if v.remove {
+			return v.run(cmd, v.delete)
 		}
-		return f.run(cmd, f.apply)
+		return v.run(cmd, v.apply)
 	}
 	cmd.AddCommand(apply)
 	return cmd
 }
 
-// run reads settings and flags, and tells servers' errors from the user's.
-func (f *automationFlags) run(cmd *cobra.Command, do func(context.Context, io.Writer, *prefect.Client, Config) error) error {
-	cfg, err := loadConfig()
+// run reads settings and flags, does what is asked for, and tells servers' errors
+// from the user's.
+func (v *automationsVerb) run(cmd *cobra.Command, do func(context.Context, io.Writer, *prefect.Client, Config) error) error {
+	cfg, _, err := v.process.settings(cmd, false)
 	if err != nil {
 		return err
 	}
-	if f.workPools, err = cfg.pools(f.workPools); err != nil {
+	if err := v.over(&cfg); err != nil {
 		return err
-	}
-	if len(f.kinds) == 0 {
-		for _, kind := range automations.Kinds {
-			f.kinds = append(f.kinds, string(kind))
-		}
-	}
-	for _, kind := range f.kinds {
-		if !slices.Contains(automations.Kinds, automations.Kind(kind)) {
-			return &usageError{fmt.Sprintf("--only: %q is none of scheduled, cancelling, ended, tick", kind)}
-		}
-	}
-	if f.tick < automations.MinTick || f.tick%time.Second != 0 {
-		return &usageError{"--tick must be whole seconds, and at least 10s, which is the least that the Prefect server takes"}
 	}
 	client, err := prefectClient(cfg)
 	if err != nil {
@@ -88,24 +76,37 @@ func (f *automationFlags) run(cmd *cobra.Command, do func(context.Context, io.Wr
 	err = do(cmd.Context(), cmd.OutOrStdout(), client, cfg)
 	var server *prefect.Error
 	if errors.As(err, &server) {
-		text := err.Error() // a server may quote what it refuses
-		hidden := secrets(cfg)
-		if tokens, err := newTokens(cfg, slog.New(slog.DiscardHandler)); err == nil {
-			hidden = append(hidden, tokens.now()...)
-		}
-		for _, secret := range hidden {
-			if secret != "" {
-				text = strings.ReplaceAll(text, secret, redacted)
-			}
-		}
-		return &partial{exitLeft, text}
+		return &partial{exitLeft, err.Error()}
 	}
 	return err
 }
 
-func (f *automationFlags) make(block string) []automations.Doc {
-	o := automations.Options{Name: f.name, WorkPools: f.workPools, Tick: f.tick, BlockID: block}
-	for _, kind := range f.kinds {
+// over lays the flags over the settings, and completes and checks them.
+func (v *automationsVerb) over(cfg *Config) error {
+	pools := reportFlags{workPools: v.workPools, output: "text"}
+	if err := pools.over(cfg, "text"); err != nil {
+		return err
+	}
+	v.workPools = cfg.WorkPools
+	if len(v.kinds) == 0 {
+		for _, kind := range automations.Kinds {
+			v.kinds = append(v.kinds, string(kind))
+		}
+	}
+	for _, kind := range v.kinds {
+		if !slices.Contains(automations.Kinds, automations.Kind(kind)) {
+			return &usageError{fmt.Sprintf("--only: %q is none of scheduled, cancelling, ended, tick", kind)}
+		}
+	}
+	if v.tick < automations.MinTick || v.tick%time.Second != 0 {
+		return &usageError{"--tick must be whole seconds, and at least 10s, which is the least that the Prefect server takes"}
+	}
+	return nil
+}
+
+func (v *automationsVerb) make(block string) []automations.Doc {
+	o := automations.Options{Name: v.name, WorkPools: v.workPools, Tick: v.tick, BlockID: block}
+	for _, kind := range v.kinds {
 		o.Kinds = append(o.Kinds, automations.Kind(kind))
 	}
 	return automations.Make(o)
@@ -114,17 +115,17 @@ func (f *automationFlags) make(block string) []automations.Doc {
 // noBlock stands in what is printed for the id of a block that does not exist yet.
 const noBlock = "00000000-0000-0000-0000-000000000000"
 
-func (f *automationFlags) print(ctx context.Context, out io.Writer, client *prefect.Client, _ Config) error {
-	block, err := f.readBlock(ctx, client)
+func (v *automationsVerb) print(ctx context.Context, out io.Writer, client *prefect.Client, _ Config) error {
+	block, err := v.readBlock(ctx, client)
 	if err != nil {
 		return err
 	}
 	header := "# prefect automation create --from-file FILE\n"
-	if block == "" {
-		block = noBlock
-		header += "# The block webhook/" + f.name + " does not exist yet: put its id in, or let `slipway automations apply` make all of it.\n"
+	if block.ID == "" {
+		block.ID = noBlock
+		header += "# The block webhook/" + v.name + " does not exist yet: fill in its id, or let `slipway automations apply` create all of it.\n"
 	}
-	text, err := yaml.Marshal(map[string]any{"automations": f.make(block)})
+	text, err := yaml.Marshal(map[string]any{"automations": v.make(block.ID)})
 	if err != nil {
 		return err
 	}
@@ -132,184 +133,25 @@ func (f *automationFlags) print(ctx context.Context, out io.Writer, client *pref
 	return err
 }
 
-// readBlock finds the id of the webhook block; "" if it does not exist.
-func (f *automationFlags) readBlock(ctx context.Context, client *prefect.Client) (string, error) {
-	raw, err := client.BlockDocumentByName(ctx, "webhook", f.name)
+// webhookBlock is the block document that the automations call.
+type webhookBlock struct {
+	ID   string          `json:"id"` // "": it does not exist
+	Data automations.Doc `json:"data"`
+}
+
+// readBlock reads the webhook block with its secrets, which the redactor learns.
+func (v *automationsVerb) readBlock(ctx context.Context, client *prefect.Client) (webhookBlock, error) {
+	var block webhookBlock
+	raw, err := client.BlockDocumentByName(ctx, "webhook", v.name)
 	if prefect.IsNotFound(err) {
-		return "", nil
+		return block, nil
 	}
 	if err != nil {
-		return "", err
+		return block, err
 	}
-	var document struct {
-		ID string `json:"id"`
+	v.process.redactor.LearnBlock(raw)
+	if err := json.Unmarshal(raw, &block); err != nil {
+		return block, fmt.Errorf("block webhook/%s: %w", v.name, err)
 	}
-	return document.ID, json.Unmarshal(raw, &document)
-}
-
-func (f *automationFlags) apply(ctx context.Context, out io.Writer, client *prefect.Client, cfg Config) error {
-	token, err := firstToken(cfg)
-	if err != nil {
-		return err
-	}
-	stored, err := f.stored(ctx, client)
-	if err != nil {
-		return err
-	}
-	block, err := f.applyBlock(ctx, out, client, automations.Block(f.url, token))
-	if err != nil {
-		return err
-	}
-	for _, wanted := range f.make(block) {
-		name := wanted["name"].(string)
-		done := "created"
-		switch have := stored[name]; {
-		case len(have) == 0:
-			err = client.CreateAutomation(ctx, wanted)
-		case automations.Same(wanted, have[0].Doc):
-			done = "unchanged"
-		default:
-			done, err = "changed", client.UpdateAutomation(ctx, have[0].ID, wanted)
-		}
-		if err != nil {
-			return err
-		}
-		// Two that applied at once may have made it twice.
-		for _, more := range stored[name][min(1, len(stored[name])):] {
-			if err := client.DeleteAutomation(ctx, more.ID); err != nil {
-				return err
-			}
-		}
-		if _, err := fmt.Fprintf(out, "automation %q: %s\n", name, done); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// firstToken is the one that the webhook sends. It may be missing only where
-// Slipway serves everybody.
-func firstToken(cfg Config) (string, error) {
-	tokens, err := newTokens(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return "", err
-	}
-	all := tokens.now()
-	if len(all) == 0 && !cfg.AllowUnauthenticated {
-		return "", &usageError{"SLIPWAY_AUTH_TOKENS must be set, to the tokens that `slipway serve` has: the webhook sends the first one"}
-	}
-	return strings.TrimSpace(strings.Join(all[:min(1, len(all))], "")), nil
-}
-
-// stored finds Slipway's automations on the server, by name.
-func (f *automationFlags) stored(ctx context.Context, client *prefect.Client) (map[string][]prefect.Automation, error) {
-	var names []string
-	for _, wanted := range f.make("") {
-		names = append(names, wanted["name"].(string))
-	}
-	found, err := client.Automations(ctx, names)
-	if prefect.IsNotFound(err) {
-		return nil, &usageError{"this Prefect server has its automations off: wake Slipway by a CronJob or curl, or, on Prefect 2.20, start the server with " +
-			"PREFECT_EXPERIMENTAL_EVENTS=true; see docs/triggers.md"}
-	}
-	stored := map[string][]prefect.Automation{}
-	for _, one := range found {
-		stored[one.Name] = append(stored[one.Name], one)
-	}
-	return stored, err
-}
-
-// applyBlock makes the webhook block, or puts url and token into it.
-func (f *automationFlags) applyBlock(ctx context.Context, out io.Writer, client *prefect.Client, data automations.Doc) (string, error) {
-	raw, err := client.BlockDocumentByName(ctx, "webhook", f.name)
-	missing := prefect.IsNotFound(err)
-	if err != nil && !missing {
-		return "", err
-	}
-	kind, err := client.BlockKind(ctx, "webhook")
-	if err != nil {
-		return "", err
-	}
-	var document struct {
-		ID   string          `json:"id"`
-		Data automations.Doc `json:"data"`
-	}
-	done := "unchanged"
-	switch {
-	case missing:
-		done = "created"
-		document.ID, err = client.CreateBlockDocument(ctx, kind, f.name, data)
-	default:
-		if err = json.Unmarshal(raw, &document); err == nil && !automations.Same(data, document.Data) {
-			done, err = "changed", client.UpdateBlockDocument(ctx, document.ID, kind, data)
-		}
-	}
-	if err != nil {
-		return "", err
-	}
-	_, err = fmt.Fprintf(out, "block webhook/%s: %s\n", f.name, done)
-	return document.ID, err
-}
-
-func (f *automationFlags) delete(ctx context.Context, out io.Writer, client *prefect.Client, _ Config) error {
-	stored, err := f.stored(ctx, client)
-	if err != nil {
-		return err
-	}
-	block, err := f.readBlock(ctx, client)
-	if err != nil {
-		return err
-	}
-	caller, err := otherCaller(ctx, client, block, stored)
-	if err != nil {
-		return err
-	}
-	tell := func(what, done string) error { _, err := fmt.Fprintf(out, "%s: %s\n", what, done); return err }
-	stays := fmt.Sprintf("stays, automation %q calls the webhook", caller)
-	for _, wanted := range f.make("") {
-		name := wanted["name"].(string)
-		what := fmt.Sprintf("automation %q", name)
-		if shared := name == automations.TickName(f.name) && len(f.kinds) > 1; shared && caller != "" && len(stored[name]) > 0 {
-			if err := tell(what, stays); err != nil {
-				return err
-			}
-			continue
-		}
-		for _, one := range stored[name] {
-			if err := client.DeleteAutomation(ctx, one.ID); err != nil && !prefect.IsNotFound(err) {
-				return err
-			}
-			if err := tell(what, "deleted"); err != nil {
-				return err
-			}
-		}
-	}
-	switch {
-	case block == "":
-		return nil
-	case caller != "":
-		return tell("block webhook/"+f.name, stays)
-	}
-	if err := client.DeleteBlockDocument(ctx, block); err != nil && !prefect.IsNotFound(err) {
-		return err
-	}
-	return tell("block webhook/"+f.name, "deleted")
-}
-
-// otherCaller names an automation that calls the webhook and is not to be deleted:
-// another work pool's, or the user's own. "" if there is none.
-func otherCaller(ctx context.Context, client *prefect.Client, block string, mine map[string][]prefect.Automation) (string, error) {
-	if block == "" {
-		return "", nil
-	}
-	all, err := client.Automations(ctx, nil)
-	if err != nil {
-		return "", err
-	}
-	for _, one := range all {
-		if _, is := mine[one.Name]; !is && automations.Calls(one.Doc, block) {
-			return one.Name, nil
-		}
-	}
-	return "", nil
+	return block, nil
 }

@@ -14,7 +14,8 @@ import (
 )
 
 // Config is every setting, read once from the environment. The tags are all that
-// is said about a setting: -h and docs/settings.md are made from them.
+// is said about a setting: `slipway help settings` and docs/settings.md are made
+// from them.
 type Config struct {
 	APIURL             string  `envconfig:"PREFECT_API_URL" validate:"required,http_url" desc:"Address of the Prefect API, such as http://prefect-server:4200/api."`
 	APIKey             Secret  `envconfig:"PREFECT_API_KEY" desc:"API key (bearer)."`
@@ -38,14 +39,15 @@ type Config struct {
 	Cluster            string        `envconfig:"SLIPWAY_CLUSTER" desc:"Name of the cluster in claims; without it the UID of the namespace kube-system. The same in every trigger."`
 	Namespace          string        `envconfig:"SLIPWAY_NAMESPACE" default:"default" desc:"Namespace of Jobs where neither template nor job variables name one."`
 	Limit              int           `envconfig:"SLIPWAY_LIMIT" default:"0" validate:"gte=0" desc:"The most runs that a pass submits per work pool; 0 for no limit."`
-	Concurrency        int           `envconfig:"SLIPWAY_CONCURRENCY" default:"8" validate:"gte=1,lte=64" desc:"Runs in flight at once."`
+	Concurrency        int           `envconfig:"SLIPWAY_CONCURRENCY" default:"8" validate:"gte=1,lte=64" desc:"Flow runs of one work pool processed at once."`
 	Deadline           time.Duration `envconfig:"SLIPWAY_DEADLINE" default:"45s" validate:"gt=0,lte=240s" desc:"From the claim of a run to the last attempt to create its Job."`
-	OrphanGrace        time.Duration `envconfig:"SLIPWAY_ORPHAN_GRACE" default:"60s" validate:"gte=0" desc:"How old a claim without a Job must be before a sweep creates the Job. The same in every trigger, and more than SLIPWAY_DEADLINE: from then on a claim is not given back."`
+	PassTime           time.Duration `envconfig:"SLIPWAY_PASS_TIME" default:"240s" validate:"gte=30s,lte=15m" desc:"Time budget of a pass: claiming stops after about two thirds of it, so that repair gets its share; less than the CronJob's activeDeadlineSeconds."`
+	OrphanGrace        time.Duration `envconfig:"SLIPWAY_ORPHAN_GRACE" default:"50s" validate:"gte=0" desc:"How old a claim without a Job must be before a sweep creates the Job. The same in every trigger, and at least 5s more than SLIPWAY_DEADLINE: from then on a claim is not given back. With the default a claim whose dispatcher died is repaired by the next pass of a CronJob that runs every minute."`
 	ForeignOrphanGrace time.Duration `envconfig:"SLIPWAY_FOREIGN_ORPHAN_GRACE" default:"0s" validate:"gte=0" desc:"How old a claim without a Job that is not Slipway's must be before a sweep gives the run back; 0s for never."`
 	SettleGrace        time.Duration `envconfig:"SLIPWAY_SETTLE_GRACE" default:"30s" validate:"gte=0" desc:"How long a sweep lets a flow run report after its Job ended, and a Job end after its flow run did."`
 	Namespaces         List          `envconfig:"SLIPWAY_NAMESPACES" desc:"Namespaces that a sweep lists Jobs in, separated by commas; without it all, or where that is forbidden those that the work pool and its deployments name."`
-	Adopt              bool          `envconfig:"SLIPWAY_ADOPT_JOBS" default:"false" desc:"Let the sweep look after the runs and Jobs of Python workers too: crashes, cancellations, leftovers. For when they are gone, and no other cluster serves the work pool."`
-	StartLimits        Limits        `envconfig:"SLIPWAY_START_LIMITS" validate:"dive,keys,oneof=ImagePullError CrashLoopBackOff OOMKilled Evicted Unschedulable Unschedulable.InsufficientResources Unschedulable.NodeAffinity Unschedulable.Taint ConfigError QuotaExceeded PodsNotCreated Exited,endkeys,gt=0" desc:"How long a pod may be kept from starting, by diagnosis, until its flow run becomes CRASHED and its Job goes, such as ImagePullError:10m,Unschedulable:1h; without it, for ever, as with the Python worker of Prefect 3."`
+	Adopt              bool          `envconfig:"SLIPWAY_ADOPT_JOBS" default:"false" desc:"Let the sweep manage the runs and Jobs of Python workers too: crashes, cancellations, leftovers. For when they are gone, and no other cluster serves the work pool."`
+	StartLimits        Limits        `envconfig:"SLIPWAY_START_LIMITS" validate:"dive,keys,oneof=ImagePullError CrashLoopBackOff OOMKilled Evicted Unschedulable Unschedulable.InsufficientResources Unschedulable.NodeAffinity Unschedulable.Taint ConfigError QuotaExceeded PodsNotCreated VolumeNotReady SandboxNotCreated NotStarting JobNotCreated Exited,endkeys,gt=0" desc:"How long a pod may be kept from starting, by diagnosis, until its flow run becomes CRASHED and its Job is deleted, such as ImagePullError:10m,Unschedulable:1h. A diagnosis that is not named has no limit, as with the Python worker of Prefect 3, but JobNotCreated (the API server answers each creation of the Job with an error): 15m unless it is named."`
 	PodEvents          bool          `envconfig:"PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_REPLICATE_POD_EVENTS" default:"true" desc:"Emit the Prefect events of pods that do not start or that crash."`
 	CrashLogs          bool          `envconfig:"PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_FORWARD_CRASHED_RUN_LOGS" default:"true" desc:"Copy the end of a crashed pod's log into its flow run's."`
 	CrashLogLines      int           `envconfig:"PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_FORWARD_CRASHED_RUN_LOGS_TAIL_LINES" default:"500" validate:"gte=1" desc:"How many lines of it."`
@@ -55,7 +57,7 @@ type Config struct {
 	AuthTokens           SecretList    `envconfig:"SLIPWAY_AUTH_TOKENS" desc:"Bearer tokens that serve takes, separated by commas; several for rotation."`
 	AuthTokensFile       string        `envconfig:"SLIPWAY_AUTH_TOKENS_FILE" desc:"File of bearer tokens, one a line; read again when it changes."`
 	AllowUnauthenticated bool          `envconfig:"SLIPWAY_ALLOW_UNAUTHENTICATED" default:"false" desc:"Let serve listen on other than loopback without any token."`
-	ShutdownDelay        time.Duration `envconfig:"SLIPWAY_SHUTDOWN_DELAY" default:"0s" validate:"gte=0" desc:"How long serve is unready before it stops listening."`
+	ShutdownDelay        time.Duration `envconfig:"SLIPWAY_SHUTDOWN_DELAY" default:"0s" validate:"gte=0" desc:"How long serve answers not ready before it stops listening."`
 	DrainTimeout         time.Duration `envconfig:"SLIPWAY_DRAIN_TIMEOUT" default:"60s" validate:"gt=0" desc:"How long serve lets passes finish on shutdown; more than SLIPWAY_DEADLINE."`
 	LogLevel             string        `envconfig:"SLIPWAY_LOG_LEVEL" default:"info" validate:"oneof=debug info warn error" desc:"debug, info, warn or error."`
 }
@@ -162,7 +164,7 @@ func expected(fault validator.FieldError) string {
 	}
 }
 
-// setting is what -h and the documentation tell of one.
+// setting is what the help and the documentation tell of one.
 type setting struct{ name, value, meaning string }
 
 func settings() []setting {
@@ -175,7 +177,7 @@ func settings() []setting {
 	return all
 }
 
-// settingsHelp is the list that -h shows.
+// settingsHelp is the list of all settings.
 func settingsHelp() string {
 	var b strings.Builder
 	b.WriteString("Settings (environment; flags override them):\n")
@@ -188,15 +190,4 @@ func settingsHelp() string {
 	}
 	b.WriteString("All other PREFECT_* settings and those of prefect-kubernetes (PREFECT_INTEGRATIONS_KUBERNETES_WORKER_*)\nare handed on to the flow runs, or obeyed, as the Python worker does.\n")
 	return b.String()
-}
-
-// pools are those of the flags, else of the settings.
-func (c Config) pools(flags []string) ([]string, error) {
-	if len(flags) == 0 {
-		flags = c.WorkPools
-	}
-	if len(flags) == 0 {
-		return nil, &usageError{"no work pool is named: use --work-pool or SLIPWAY_WORK_POOLS"}
-	}
-	return flags, nil
 }

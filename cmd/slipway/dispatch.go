@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -17,101 +18,91 @@ import (
 
 // passFlags override the settings of one pass.
 type passFlags struct {
-	workPools, workQueues, flowRuns []string
-	output                          string
-	noSweep, shadow                 bool
+	report               reportFlags // of which work pools, and how
+	workQueues, flowRuns []string
+	lookAhead            time.Duration
+	limit                int
+	noSweep, shadow      bool
 }
 
-func dispatchCommand() *cobra.Command {
+func dispatchCommand(p *process) *cobra.Command {
 	var flags passFlags
 	cmd := &cobra.Command{
 		Use:   "dispatch",
 		Short: "Make one pass: claim due flow runs, create their Jobs, end",
 		Long: "One pass over each work pool: claim the flow runs that are due or nearly so, create a Job for each, report, end.\n" +
-			"Run it once a minute (a CronJob), or whenever something may be due: passes may overlap, a run gets one Job.\n\n" +
+			"Run it once a minute (a CronJob), or whenever something may be due: passes may overlap, and a run gets one Job.\n\n" +
 			"Exit codes: 0 done; 2 usage or settings; 3 some runs were refused for good; 4 a server could not be reached,\n" +
-			"or work is left for the next trigger; 130 interrupted.\n\n" + settingsHelp(),
+			"or work is left for the next trigger; 130 interrupted.",
 		Args: noArguments,
 	}
+	flags.report.add(cmd, "work pool to serve", "text, or json: one object per work pool and line")
 	f := cmd.Flags()
-	f.StringArrayVar(&flags.workPools, "work-pool", nil, "work pool to serve; may be repeated (SLIPWAY_WORK_POOLS)")
 	f.StringArrayVar(&flags.workQueues, "work-queue", nil, "work queue to serve; may be repeated (SLIPWAY_WORK_QUEUES)")
 	f.StringArrayVar(&flags.flowRuns, "flow-run", nil, "only this flow run, if it is due; may be repeated")
-	f.StringVarP(&flags.output, "output", "o", "text", "text, or json: one object per work pool and line")
-	f.BoolVar(&flags.noSweep, "no-sweep", false, "claim and submit only; leave repairs to other passes")
+	f.BoolVar(&flags.noSweep, "no-sweep", false, "claim and submit only; leave repair to other passes")
 	f.BoolVar(&flags.shadow, "shadow", false, "claim nothing: render what is due, and compare with the Jobs that a Python worker has made")
-	lookAhead := f.Duration("look-ahead", 0, "claim runs due within this time (SLIPWAY_LOOK_AHEAD)")
-	limit := f.Int("limit", 0, "the most runs submitted per work pool; 0 for no limit (SLIPWAY_LIMIT)")
+	f.DurationVar(&flags.lookAhead, "look-ahead", 0, "claim runs due within this time (SLIPWAY_LOOK_AHEAD)")
+	f.IntVar(&flags.limit, "limit", 0, "the most runs submitted per work pool; 0 for no limit (SLIPWAY_LIMIT)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := loadConfig()
+		cfg, d, err := p.start(cmd, func(cfg *Config) error { return flags.over(cmd, cfg) })
 		if err != nil {
 			return err
 		}
-		if f.Changed("look-ahead") {
-			cfg.LookAhead = *lookAhead
-		}
-		if f.Changed("limit") {
-			cfg.Limit = *limit
-		}
-		req, err := flags.request(cfg)
-		if err != nil {
-			return err
-		}
-		d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))
-		if err != nil {
-			return err
+		req := dispatch.Request{
+			WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, FlowRunIDs: flags.flowRuns,
+			LookAhead: cfg.LookAhead, Limit: cfg.Limit, Sweep: !flags.noSweep,
 		}
 		if flags.shadow {
-			return shadowPass(cmd.Context(), d, req, flags.output, cmd.OutOrStdout())
+			return shadowPass(cmd.Context(), d, req, flags.report.output, cmd.OutOrStdout())
 		}
-		return onePass(cmd.Context(), d, req, flags.output, cmd.OutOrStdout())
+		return onePass(cmd.Context(), d, req, flags.report.output, cmd.OutOrStdout())
 	}
 	return cmd
 }
 
-// request lays the flags over the settings.
-func (p passFlags) request(cfg Config) (dispatch.Request, error) {
-	req := dispatch.Request{
-		WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, FlowRunIDs: p.flowRuns,
-		LookAhead: cfg.LookAhead, Limit: cfg.Limit, Sweep: !p.noSweep,
-	}
-	var err error
-	if req.WorkPools, err = cfg.pools(p.workPools); err != nil {
-		return req, err
+// over lays the flags over the settings, and checks them.
+func (p *passFlags) over(cmd *cobra.Command, cfg *Config) error {
+	if err := p.report.over(cfg, "text", "json"); err != nil {
+		return err
 	}
 	if len(p.workQueues) > 0 {
-		req.WorkQueues = p.workQueues
+		cfg.WorkQueues = p.workQueues
+	}
+	if cmd.Flags().Changed("look-ahead") {
+		cfg.LookAhead = p.lookAhead
+	}
+	if cmd.Flags().Changed("limit") {
+		cfg.Limit = p.limit
 	}
 	switch {
-	case req.LookAhead < 0 || req.LookAhead > dispatch.MaxLookAhead:
-		return req, &usageError{fmt.Sprintf("--look-ahead must be from 0 to %s", dispatch.MaxLookAhead)}
-	case req.Limit < 0:
-		return req, &usageError{"--limit must be at least 0"}
-	case p.output != "text" && p.output != "json":
-		return req, &usageError{"--output must be text or json"}
+	case cfg.LookAhead < 0 || cfg.LookAhead > dispatch.MaxLookAhead:
+		return &usageError{fmt.Sprintf("--look-ahead must be from 0 to %s", dispatch.MaxLookAhead)}
+	case cfg.Limit < 0:
+		return &usageError{"--limit must be at least 0"}
 	}
 	for _, id := range p.flowRuns {
 		if _, err := uuid.Parse(id); err != nil {
-			return req, &usageError{fmt.Sprintf("--flow-run %q is no flow run id", id)}
+			return &usageError{fmt.Sprintf("--flow-run %q is not a flow run id", id)}
 		}
 	}
-	return req, nil
+	return nil
 }
 
 // shadowPass compares and changes nothing.
 func shadowPass(ctx context.Context, d *dispatch.Dispatcher, req dispatch.Request, output string, out io.Writer) error {
 	reports, err := d.Shadow(ctx, req)
-	apart := 0
+	different := 0
 	for _, r := range reports {
-		apart += r.Different + r.Refused
+		different += r.Different + r.Refused
 		if output == "json" {
 			err = errors.Join(err, json.NewEncoder(out).Encode(r))
 			continue
 		}
 		err = errors.Join(err, showShadow(out, r))
 	}
-	if err == nil && apart > 0 {
-		return &partial{exitRefused, fmt.Sprintf("%d flow runs differ", apart)}
+	if err == nil && different > 0 {
+		return &partial{exitRefused, fmt.Sprintf("%d flow runs differ", different)}
 	}
 	return err
 }
@@ -126,8 +117,8 @@ func showShadow(out io.Writer, r dispatch.ShadowReport) error {
 		if row.Fault != "" {
 			fmt.Fprintf(&text, "  Slipway would not submit it: %s\n", row.Fault)
 		}
-		for _, one := range row.Differences {
-			fmt.Fprintf(&text, "  %s\n    Slipway: %s\n    worker:  %s\n", one.Path, one.Want, one.Have)
+		for _, d := range row.Differences {
+			fmt.Fprintf(&text, "  %s\n    Slipway: %s\n    worker:  %s\n", d.Path, d.Want, d.Have)
 		}
 	}
 	for _, warning := range r.Warnings {
@@ -136,7 +127,7 @@ func showShadow(out io.Writer, r dispatch.ShadowReport) error {
 	if r.Error != "" {
 		fmt.Fprintf(&text, "shadow: %s\n", r.Error)
 	}
-	fmt.Fprintf(&text, "work pool %s, in the shadow: %d Jobs of the worker equal, %d different; %d runs due, %d of them without a Job that Slipway can make\n",
+	fmt.Fprintf(&text, "work pool %s, compared in shadow mode: %d Jobs of the worker equal, %d different; %d runs due, %d of them without a Job that Slipway can make\n",
 		r.Pool, r.Equal, r.Different, r.Due, r.Refused)
 	_, err := io.WriteString(out, text.String())
 	return err
@@ -159,7 +150,7 @@ func onePass(ctx context.Context, d *dispatch.Dispatcher, req dispatch.Request, 
 	return unfinished(reports)
 }
 
-// unfinished tells an exit code for passes that ended well with runs that did not.
+// unfinished is the error of passes that ended without one, and left runs undone.
 func unfinished(reports []dispatch.Report) error {
 	refused, left := 0, 0
 	for _, r := range reports {

@@ -12,7 +12,7 @@ import (
 func TestSettingsDocumented(t *testing.T) {
 	const path = "../../docs/settings.md"
 	var b strings.Builder
-	b.WriteString("# Settings\n\nSlipway reads its settings from the environment; flags override them. `slipway --help` prints the same list.\n\n| setting | default | meaning |\n| --- | --- | --- |\n")
+	b.WriteString("# Settings\n\nSlipway reads its settings from the environment; flags override them. `slipway help settings` prints the same list.\n\n| setting | default | meaning |\n| --- | --- | --- |\n")
 	for _, s := range settings() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.name, s.value, s.meaning)
 	}

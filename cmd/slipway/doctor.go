@@ -10,35 +10,23 @@ import (
 	"slipway/dispatch"
 )
 
-func doctorCommand() *cobra.Command {
-	var workPools []string
-	var output string
+func doctorCommand(p *process) *cobra.Command {
+	var flags reportFlags
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check what a pass needs, and say what mends it",
+		Short: "Check what a pass needs, and say how to fix what fails",
 		Long: "Checks settings, both servers, clocks, the work pools with the Jobs of their deployments, Slipway's rights in each namespace that\n" +
 			"they use, service accounts and image pull secrets, the heartbeat, and other workers. It changes nothing.\n\n" +
-			"Exit codes: 0 nothing fails; 2 usage or settings; 3 something fails, and a line says what mends it.\n\n" + settingsHelp(),
+			"Exit codes: 0 nothing fails; 2 usage or settings; 3 a check fails, and a line says how to fix it.",
 		Args: noArguments,
 	}
-	cmd.Flags().StringArrayVar(&workPools, "work-pool", nil, "work pool to look at; may be repeated (SLIPWAY_WORK_POOLS)")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	flags.add(cmd, "work pool to check", "text or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := loadConfig()
+		cfg, d, err := p.start(cmd, func(cfg *Config) error { return flags.over(cfg, "text", "json") })
 		if err != nil {
 			return err
 		}
-		if workPools, err = cfg.pools(workPools); err != nil {
-			return err
-		}
-		if output != "text" && output != "json" {
-			return &usageError{"--output must be text or json"}
-		}
-		d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))
-		if err != nil {
-			return err
-		}
-		return showChecks(cmd.OutOrStdout(), d.Doctor(cmd.Context(), workPools), output)
+		return showChecks(cmd.OutOrStdout(), d.Doctor(cmd.Context(), cfg.WorkPools), flags.output)
 	}
 	return cmd
 }
@@ -55,8 +43,8 @@ func showChecks(out io.Writer, checks []dispatch.Check, output string) error {
 		if _, err := fmt.Fprintf(out, "%-4s  %s: %s\n", c.Level, c.About, c.Found); err != nil {
 			return err
 		}
-		if c.Mend != "" {
-			if _, err := fmt.Fprintf(out, "      -> %s\n", c.Mend); err != nil {
+		if c.Fix != "" {
+			if _, err := fmt.Fprintf(out, "      -> %s\n", c.Fix); err != nil {
 				return err
 			}
 		}

@@ -8,33 +8,26 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func explainCommand() *cobra.Command {
+func explainCommand(p *process) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "explain FLOW_RUN",
 		Short: "Say why a flow run has not started",
 		Long: "Reads what a flow run waits for: its due time, pauses, limits and who holds their slots, its claim, its Job, its pod, quotas;\n" +
-			"the likeliest reason first. It changes nothing. GET /v1/explain/{id} of `slipway serve` answers the same.\n\n" + settingsHelp(),
+			"the likeliest reason first. It changes nothing. GET /v1/explain/{id} of `slipway serve` answers the same.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &usageError{"one flow run is wanted, by its id"}
+				return &usageError{"name one flow run, by its id"}
 			}
 			if _, err := uuid.Parse(args[0]); err != nil {
-				return &usageError{fmt.Sprintf("%q is no flow run id", args[0])}
+				return &usageError{fmt.Sprintf("%q is not a flow run id", args[0])}
 			}
 			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := loadConfig()
-		if err != nil {
-			return err
-		}
-		if output != "text" && output != "json" {
-			return &usageError{"--output must be text or json"}
-		}
-		d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))
+		_, d, err := p.start(cmd, func(*Config) error { return checkOutput(output, "text", "json") })
 		if err != nil {
 			return err
 		}

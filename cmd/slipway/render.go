@@ -1,20 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"slipway/dispatch"
+	"slipway/internal/redact"
 	"slipway/kube"
 	"slipway/render"
 )
@@ -27,7 +25,7 @@ type renderFlags struct {
 	explain, diff, serverDryRun, lint bool
 }
 
-func renderCommand() *cobra.Command {
+func renderCommand(p *process) *cobra.Command {
 	var flags renderFlags
 	cmd := &cobra.Command{
 		Use:   "render",
@@ -37,7 +35,8 @@ func renderCommand() *cobra.Command {
 			"  slipway render --flow-run 6f9d5e3a-... --diff\n" +
 			"  slipway render --base-job-template template.json --job-variables variables.yaml\n\n" +
 			"Exit codes: 0 done; 2 usage or settings; 3 there is no such Job, the API server would refuse it (--server-dry-run),\n" +
-			"it differs (--diff) or --lint found something; 4 a server could not be reached.\n\n" + settingsHelp(),
+			"it differs (--diff) or --lint found something; 4 a server could not be reached.\n\n" +
+			"Secrets of the settings and of blocks are printed as ********.",
 		Args: noArguments,
 	}
 	f := cmd.Flags()
@@ -51,8 +50,8 @@ func renderCommand() *cobra.Command {
 	f.BoolVar(&flags.explain, "explain", false, "say of each value where it comes from: template, pool default, deployment, flow run or worker")
 	f.BoolVar(&flags.diff, "diff", false, "compare with the Job in the cluster of that flow run, but for what the API server adds")
 	f.BoolVar(&flags.serverDryRun, "server-dry-run", false, "ask the API server whether it would take the Job, and what it would prune")
-	f.BoolVar(&flags.lint, "lint", false, "say what is likely not meant")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return flags.run(cmd) }
+	f.BoolVar(&flags.lint, "lint", false, "name what is probably a mistake")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return flags.run(p, cmd) }
 	return cmd
 }
 
@@ -73,23 +72,19 @@ func (r renderFlags) check() error {
 		return &usageError{"--diff compares with the Job of a --flow-run: name it"}
 	}
 	if _, err := uuid.Parse(r.flowRun); r.flowRun != "" && err != nil {
-		return &usageError{fmt.Sprintf("--flow-run %q is no flow run id", r.flowRun)}
+		return &usageError{fmt.Sprintf("--flow-run %q is not a flow run id", r.flowRun)}
 	}
 	return nil
 }
 
-func (r renderFlags) run(cmd *cobra.Command) error {
+func (r renderFlags) run(p *process, cmd *cobra.Command) error {
 	if err := r.check(); err != nil {
 		return err
 	}
 	if r.file != "" || r.template != "" {
-		return r.offline(cmd.Context(), cmd.OutOrStdout())
+		return r.offline(p, cmd)
 	}
-	cfg, err := loadConfig()
-	if err != nil {
-		return err
-	}
-	d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))
+	_, d, err := p.start(cmd, func(*Config) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -97,7 +92,7 @@ func (r renderFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return noJob(err)
 	}
-	return r.show(cmd.Context(), cmd.OutOrStdout(), d, i)
+	return r.show(cmd.Context(), cmd.OutOrStdout(), p.redactor, d, i)
 }
 
 // noJob tells a user's error in the template from all others.
@@ -109,55 +104,53 @@ func noJob(err error) error {
 	return err
 }
 
-// offline renders from files, with no server but the API server for a dry run.
-func (r renderFlags) offline(ctx context.Context, out io.Writer) error {
+// offline renders from files, with no server but the API server for a dry run. The
+// settings that it needs are few, and the others may be missing or wrong.
+func (r renderFlags) offline(p *process, cmd *cobra.Command) error {
+	cfg, _, _ := p.settings(cmd, false)
 	read, err := r.read()
 	if err != nil {
 		return &usageError{err.Error()}
 	}
-	i, err := read.inspect(os.Getenv("SLIPWAY_RENDER_AS"))
+	i, err := read.inspect(cfg.RenderAs, p.redactor)
 	if err != nil {
 		return noJob(err)
 	}
 	if !r.serverDryRun {
-		return r.show(ctx, out, nil, i)
+		return r.show(cmd.Context(), cmd.OutOrStdout(), p.redactor, nil, i)
 	}
-	restConfig, err := kube.LoadConfig(os.Getenv("KUBECONFIG"))
+	cluster, err := p.kubeClient(cfg.Kubeconfig, kube.Options{})
 	if err != nil {
-		return &usageError{err.Error()}
+		return err
 	}
-	cluster, err := kube.New(restConfig, kube.Options{UserAgent: "slipway/" + buildVersion()})
-	if err != nil {
-		return &usageError{err.Error()}
-	}
-	return r.show(ctx, out, dispatch.New(dispatch.Options{Kube: cluster}), i)
+	return r.show(cmd.Context(), cmd.OutOrStdout(), p.redactor, dispatch.New(dispatch.Options{Kube: cluster, Redactor: p.redactor}), i)
 }
 
-// show prints what was asked for, without secrets.
-func (r renderFlags) show(ctx context.Context, out io.Writer, d *dispatch.Dispatcher, i *dispatch.Inspection) error {
-	var text strings.Builder
-	err := r.tell(ctx, &text, d, i)
-	if _, printErr := io.WriteString(out, i.Redact(text.String())); printErr != nil {
-		return errors.Join(err, printErr)
+// show prints what was asked for, also beside an error.
+func (r renderFlags) show(ctx context.Context, out io.Writer, redactor *redact.Redactor, d *dispatch.Dispatcher, i *dispatch.Inspection) error {
+	var text bytes.Buffer
+	err := r.print(ctx, printer{&text, redactor}, d, i)
+	if _, writeErr := out.Write(text.Bytes()); writeErr != nil {
+		return errors.Join(err, writeErr)
 	}
 	return err
 }
 
-// tell prints the Job, unless questions were put.
-func (r renderFlags) tell(ctx context.Context, out io.Writer, d *dispatch.Dispatcher, i *dispatch.Inspection) error {
+// print prints the Job, or the answers to the questions that the flags ask.
+func (r renderFlags) print(ctx context.Context, out printer, d *dispatch.Dispatcher, i *dispatch.Inspection) error {
 	if !r.explain && !r.diff && !r.lint && !r.serverDryRun {
-		return printJob(out, i.Manifest, r.output)
+		return out.job(i.Manifest, r.output)
 	}
 	if r.explain {
-		if err := printOrigins(out, i.Origins); err != nil {
+		if err := out.origins(i.Origins); err != nil {
 			return err
 		}
 	}
-	faults := 0
+	findings := 0
 	if r.lint {
 		for _, finding := range lint(i) {
-			_, _ = fmt.Fprintf(out, "lint: %s\n", strings.TrimPrefix(finding.Path+": ", ": ")+finding.Message)
-			faults++
+			out.line("lint: %s", strings.TrimPrefix(finding.Path+": ", ": ")+finding.Message)
+			findings++
 		}
 	}
 	if r.serverDryRun || r.diff {
@@ -165,10 +158,10 @@ func (r renderFlags) tell(ctx context.Context, out io.Writer, d *dispatch.Dispat
 		if err != nil {
 			return err
 		}
-		faults += more
+		findings += more
 	}
-	if faults > 0 {
-		return &partial{exitRefused, fmt.Sprintf("%d findings", faults)}
+	if findings > 0 {
+		return &partial{exitRefused, fmt.Sprintf("%d findings", findings)}
 	}
 	return nil
 }
@@ -182,21 +175,21 @@ func lint(i *dispatch.Inspection) []render.Finding {
 	return findings
 }
 
-// ask prints the API server's verdict and the difference from the Job that it has.
-func (r renderFlags) ask(ctx context.Context, out io.Writer, d *dispatch.Dispatcher, i *dispatch.Inspection) (faults int, err error) {
+// ask prints the API server's verdict, and the difference from the Job that it has.
+func (r renderFlags) ask(ctx context.Context, out printer, d *dispatch.Dispatcher, i *dispatch.Inspection) (findings int, err error) {
 	verdict, err := d.Try(ctx, i)
 	if err != nil {
 		return 0, err
 	}
 	if r.serverDryRun || verdict.Refusal != "" {
 		for _, warning := range verdict.Warnings {
-			_, _ = fmt.Fprintf(out, "server: warning: %s\n", warning)
+			out.line("server: warning: %s", warning)
 		}
 		if verdict.Refusal != "" {
-			_, _ = fmt.Fprintf(out, "server: refused: %s\n", verdict.Refusal)
+			out.line("server: refused: %s", verdict.Refusal)
 			return 1, nil
 		}
-		_, _ = fmt.Fprintf(out, "server: would take the Job in namespace %s\n", i.Job.Namespace)
+		out.line("server: would take the Job in namespace %s", i.Job.Namespace)
 	}
 	if !r.diff {
 		return 0, nil
@@ -209,38 +202,11 @@ func (r renderFlags) ask(ctx context.Context, out io.Writer, d *dispatch.Dispatc
 	if err != nil {
 		return 0, err
 	}
-	for _, one := range differences {
-		_, _ = fmt.Fprintf(out, "diff: %s\n  rendered: %s\n  cluster:  %s\n", one.Path, one.Want, one.Have)
+	for _, difference := range differences {
+		out.line("diff: %s\n  rendered: %s\n  cluster:  %s", difference.Path, difference.Want, difference.Have)
 	}
 	if len(differences) == 0 {
-		_, _ = fmt.Fprintln(out, "diff: none")
+		out.line("diff: none")
 	}
 	return len(differences), nil
-}
-
-func printJob(out io.Writer, manifest []byte, format string) error {
-	if format == "json" {
-		var indented json.RawMessage = manifest
-		text, err := json.MarshalIndent(indented, "", "  ")
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(out, "%s\n", text)
-		return err
-	}
-	text, err := yaml.JSONToYAML(manifest)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(text)
-	return err
-}
-
-func printOrigins(out io.Writer, origins []render.Origin) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "PATH\tFROM\tVARIABLE\tVALUE")
-	for _, o := range origins {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", o.Path, strings.Join(o.Sources, ", "), strings.Join(o.Variables, ", "), o.Value)
-	}
-	return w.Flush()
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"sigs.k8s.io/yaml"
 
 	"slipway/dispatch"
+	"slipway/internal/redact"
 	"slipway/render"
 )
 
@@ -105,11 +105,13 @@ func (c *offlineCase) complete() error {
 	return nil
 }
 
-// inspect renders the case as a version's worker would; "" is Prefect 3's.
-func (c *offlineCase) inspect(as string) (*dispatch.Inspection, error) {
+// inspect renders the case as a version's worker would; "" is Prefect 3's. The
+// redactor learns the secrets of the case first: a fault may quote them.
+func (c *offlineCase) inspect(as string, redactor *redact.Redactor) (*dispatch.Inspection, error) {
 	if err := c.complete(); err != nil {
 		return nil, &usageError{err.Error()}
 	}
+	c.teach(redactor)
 	options := render.Options{
 		As: render.V3, PrefectVersion: "3.8.8", PythonVersion: "3.11", WorkerName: "slipway", Environ: c.Settings,
 		Namespace: c.Settings["SLIPWAY_NAMESPACE"],
@@ -141,17 +143,22 @@ func (c *offlineCase) inspect(as string) (*dispatch.Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &dispatch.Inspection{Job: job, Manifest: job.Manifest(render.Identity{}), Redact: func(text string) string {
-		for _, name := range []string{"PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"} {
-			if secret := c.Settings[name]; secret != "" {
-				text = strings.ReplaceAll(text, secret, redacted)
-			}
-		}
-		return text
-	}}
+	i := &dispatch.Inspection{Job: job, Manifest: job.Manifest(render.Identity{})}
 	if i.Origins, err = template.Explain(run, documents); err != nil {
 		return nil, err
 	}
 	i.Findings, err = template.Lint(run, documents)
 	return i, err
+}
+
+// teach tells the redactor the secrets of the case: those of its settings, which the
+// Job's environment holds, and of its blocks.
+func (c *offlineCase) teach(redactor *redact.Redactor) {
+	redactor.Keep(c.Settings["PREFECT_API_KEY"])
+	redactor.Keep(authSecrets(c.Settings["PREFECT_API_AUTH_STRING"])...)
+	for _, blocks := range []map[string]json.RawMessage{c.BlocksByName, c.BlocksByID} {
+		for _, block := range blocks {
+			redactor.LearnBlock(block)
+		}
+	}
 }

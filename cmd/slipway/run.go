@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"slipway/dispatch"
+	"slipway/internal/redact"
 )
 
 // Exit codes.
@@ -21,9 +20,9 @@ const (
 	exitDone        = 0
 	exitInternal    = 1   // a fault of Slipway's own
 	exitUsage       = 2   // usage or settings
-	exitRefused     = 3   // some runs were refused for good
+	exitRefused     = 3   // some flow runs were refused for good
 	exitLeft        = 4   // a server could not be reached: work is left for the next trigger
-	exitInterrupted = 130 // by a signal; claimed runs were finished
+	exitInterrupted = 130 // by a signal; claimed flow runs were finished
 )
 
 // usageError is the caller's mistake.
@@ -72,22 +71,25 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// The first signal ends the claiming; a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 
-	root := rootCommand()
+	p := &process{redactor: redact.New()}
+	root := rootCommand(p)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		_, _ = fmt.Fprintln(stderr, "slipway:", err)
+		_, _ = fmt.Fprintln(stderr, "slipway:", p.redactor.Error(err))
 	}
 	return exitCode(err)
 }
 
-func rootCommand() *cobra.Command {
+func rootCommand(p *process) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "slipway",
-		Short:         "Launch due flow runs of Prefect on Kubernetes, a pass at a time",
-		Long:          "Slipway claims the due flow runs of a kubernetes work pool, renders each Job as Prefect's Python worker would,\nsubmits it, reports, and ends. Nothing stays resident.\n\n" + settingsHelp(),
+		Use:   "slipway",
+		Short: "Launch due flow runs of Prefect on Kubernetes, a pass at a time",
+		Long: "Slipway claims the due flow runs of a kubernetes work pool, renders each Job as Prefect's Python worker would,\n" +
+			"submits it, reports, and ends. Nothing stays resident.\n\n" +
+			"Settings come from the environment, and flags override them: `slipway help settings` lists them.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -98,11 +100,30 @@ func rootCommand() *cobra.Command {
 		},
 		Args: cobra.ArbitraryArgs,
 	}
+	root.SetHelpTemplate(helpTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err.Error() + "; see " + cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(dispatchCommand(), sweepCommand(), serveCommand(), renderCommand(), automationsCommand(), doctorCommand(), explainCommand(), versionCommand())
+	root.AddCommand(
+		dispatchCommand(p), sweepCommand(p), serveCommand(p), renderCommand(p), automationsCommand(p), doctorCommand(p), explainCommand(p),
+		versionCommand(), settingsTopic(),
+	)
 	return root
+}
+
+// helpTemplate shows usage and flags first: a reader of `slipway sweep -h` mostly
+// looks for a flag.
+const helpTemplate = `{{.Short}}
+
+{{.UsageString}}{{if .Long}}
+{{.Long}}
+{{end}}`
+
+// settingsTopic is what `slipway help settings` prints.
+func settingsTopic() *cobra.Command {
+	topic := &cobra.Command{Use: "settings", Short: "All settings, with their defaults", Long: settingsHelp()}
+	topic.SetHelpTemplate("{{.Long}}")
+	return topic
 }
 
 // noArguments refuses what is no flag.
@@ -111,17 +132,4 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return &usageError{fmt.Sprintf("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())}
 	}
 	return nil
-}
-
-// newLog writes JSON lines to stderr. On a terminal, where the output says the
-// same for people, only warnings come through.
-func newLog(cfg Config, stderr io.Writer, resident bool) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
-		level = slog.LevelInfo
-	}
-	if f, ok := stderr.(*os.File); ok && !resident && term.IsTerminal(int(f.Fd())) && level == slog.LevelInfo {
-		return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	}
-	return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 }

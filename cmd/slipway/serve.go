@@ -17,41 +17,41 @@ import (
 	"slipway/handler"
 )
 
-func serveCommand() *cobra.Command {
+func serveCommand(p *process) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Make passes when asked over HTTP",
 		Long: "POST /v1/dispatch makes a pass and answers with its report; POST /v1/hooks/prefect answers 202 and makes one in the background.\n" +
-			"Also: /livez, /readyz, /version, /metrics.\n\n" + settingsHelp(),
+			"Also: /livez, /readyz, /version, /metrics, and /openapi.yaml, which describes them all.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig()
+			cfg, log, err := p.settings(cmd, true)
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, newLog(cfg, cmd.ErrOrStderr(), true))
+			return p.serve(cmd.Context(), cfg, log)
 		},
 	}
 }
 
-func serve(ctx context.Context, cfg Config, log *slog.Logger) error {
+func (p *process) serve(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if len(cfg.WorkPools) == 0 {
 		return &usageError{"no work pool is named: set SLIPWAY_WORK_POOLS"}
 	}
-	tokens, err := newTokens(cfg, log)
+	tokens, err := newTokens(cfg, log, p.redactor)
 	if err != nil {
 		return err
 	}
 	if len(tokens.now()) == 0 && !cfg.AllowUnauthenticated && !isLoopback(cfg.Listen) {
-		return &usageError{fmt.Sprintf("serve would let everybody on %s start passes: set SLIPWAY_AUTH_TOKENS or SLIPWAY_AUTH_TOKENS_FILE, or SLIPWAY_ALLOW_UNAUTHENTICATED=true where something else keeps strangers out", cfg.Listen)}
+		return &usageError{fmt.Sprintf("anybody who reaches %s could start passes: set SLIPWAY_AUTH_TOKENS or SLIPWAY_AUTH_TOKENS_FILE, or SLIPWAY_ALLOW_UNAUTHENTICATED=true where something else restricts access", cfg.Listen)}
 	}
-	d, err := wire(cfg, log)
+	d, err := p.wire(cfg, log)
 	if err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	face := handler.New(handler.Options{
+	server := handler.New(handler.Options{
 		Passes:   d,
 		Defaults: dispatch.Request{WorkPools: cfg.WorkPools, WorkQueues: cfg.WorkQueues, LookAhead: cfg.LookAhead, Limit: cfg.Limit, Sweep: true},
 		Tokens:   tokens.now,
@@ -64,13 +64,13 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return &usageError{"SLIPWAY_LISTEN: " + err.Error()}
 	}
 	log.Info("listening", "address", listener.Addr().String(), "work_pools", cfg.WorkPools)
-	return serveUntil(ctx, cfg, log, face, listener)
+	return serveUntil(ctx, cfg, log, server, listener)
 }
 
 // serveUntil serves until the context ends, and then drains: unready first, then
 // no new connections, then the runs that are claimed are finished.
-func serveUntil(ctx context.Context, cfg Config, log *slog.Logger, face *handler.Server, listener net.Listener) error {
-	server := handler.HTTPServer(face)
+func serveUntil(ctx context.Context, cfg Config, log *slog.Logger, passes *handler.Server, listener net.Listener) error {
+	server := handler.HTTPServer(passes)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -79,14 +79,14 @@ func serveUntil(ctx context.Context, cfg Config, log *slog.Logger, face *handler
 	case <-ctx.Done():
 	}
 	log.Info("draining")
-	face.Unready()
+	passes.Unready()
 	// The context is over; draining has a time of its own.
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.DrainTimeout)
 	defer cancel()
 	pause(drain, cfg)
 	// Both end the claiming first and wait for what is claimed.
 	drained := make(chan error, 1)
-	go func() { drained <- face.Drain(drain) }()
+	go func() { drained <- passes.Drain(drain) }()
 	err := errors.Join(server.Shutdown(drain), <-drained)
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)

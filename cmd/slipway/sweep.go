@@ -12,40 +12,27 @@ import (
 	"slipway/dispatch"
 )
 
-func sweepCommand() *cobra.Command {
-	var workPools []string
-	var output string
+func sweepCommand(p *process) *cobra.Command {
+	var flags reportFlags
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Repair what was left behind: orphans, crashes, cancellations, leftovers",
-		Long: "Looks at the active flow runs of each work pool and at their Jobs, and mends what nobody else will: makes the Job of a\n" +
+		Long: "Looks at the active flow runs of each work pool and at their Jobs, and repairs what nobody else will: creates the Job of a\n" +
 			"claim whose dispatcher died, crashes runs whose Jobs failed or are gone, ends the pods of runs that are being cancelled,\n" +
-			"and removes Jobs whose runs are over. Every `slipway dispatch` does the same after its claims, unless --no-sweep.\n\n" +
-			"Exit codes: 0 done; 2 usage or settings; 4 a server could not be reached, or something is left to mend.\n\n" + settingsHelp(),
+			"and deletes Jobs whose runs are over. Every `slipway dispatch` does the same after its claims, unless --no-sweep is given.\n\n" +
+			"Exit codes: 0 done; 2 usage or settings; 4 a server could not be reached, or something is left to repair.",
 		Args: noArguments,
 	}
-	f := cmd.Flags()
-	f.StringArrayVar(&workPools, "work-pool", nil, "work pool to look at; may be repeated (SLIPWAY_WORK_POOLS)")
-	f.StringVarP(&output, "output", "o", "text", "text, wide (with what is left alone, and why), or json: one object per work pool and line")
-	f.BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	flags.add(cmd, "work pool to look at", "text, wide (with what is left alone, and why), or json: one object per work pool and line")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := loadConfig()
+		cfg, d, err := p.start(cmd, func(cfg *Config) error { return flags.over(cfg, "text", "wide", "json") })
 		if err != nil {
 			return err
 		}
-		if workPools, err = cfg.pools(workPools); err != nil {
-			return err
-		}
-		if output != "text" && output != "wide" && output != "json" {
-			return &usageError{"--output must be text, wide or json"}
-		}
-		d, err := wire(cfg, newLog(cfg, cmd.ErrOrStderr(), false))
-		if err != nil {
-			return err
-		}
-		reports, err := d.Sweep(cmd.Context(), dispatch.SweepRequest{WorkPools: workPools, DryRun: dryRun})
-		return errors.Join(showSweeps(cmd.OutOrStdout(), reports, output), swept(reports, err))
+		reports, err := d.Sweep(cmd.Context(), dispatch.SweepRequest{WorkPools: cfg.WorkPools, DryRun: dryRun})
+		return errors.Join(showSweeps(cmd.OutOrStdout(), reports, flags.output), swept(reports, err))
 	}
 	return cmd
 }
@@ -61,38 +48,38 @@ func showSweeps(out io.Writer, reports []dispatch.SweepReport, output string) er
 		if err := showSweep(out, report, output == "wide"); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(out, "work pool %s: %d looked at, %d mended, %d failed\n", report.Pool, report.Looked, report.Mended, report.Failed); err != nil {
+		if _, err := fmt.Fprintf(out, "work pool %s: %d observed, %d repaired, %d failed\n", report.Pool, report.Observed, report.Repaired, report.Failed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// swept tells an exit code for sweeps that could not mend everything.
+// swept is the error of sweeps that could not repair everything.
 func swept(reports []dispatch.SweepReport, err error) error {
 	failed := 0
 	for _, r := range reports {
 		failed += r.Failed
 	}
 	if err == nil && failed > 0 {
-		return &partial{exitLeft, fmt.Sprintf("%d remedies are left for the next sweep", failed)}
+		return &partial{exitLeft, fmt.Sprintf("%d repairs are left for the next sweep", failed)}
 	}
 	return err
 }
 
-// showSweep prints the remedies, and with all what was left alone too.
+// showSweep prints the actions, and with all also what was left alone.
 func showSweep(out io.Writer, r dispatch.SweepReport, all bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	head := false
 	for _, row := range r.Rows {
-		if row.Remedy == dispatch.LeaveAlone && !all {
+		if row.Action == dispatch.LeaveAlone && !all {
 			continue
 		}
 		if !head {
-			_, _ = fmt.Fprintln(w, "REMEDY\tDONE\tFLOW RUN\tID\tSTATE\tJOB\tREASON\tOUTCOME")
+			_, _ = fmt.Fprintln(w, "ACTION\tDONE\tFLOW RUN\tID\tSTATE\tJOB\tREASON\tOUTCOME")
 			head = true
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%t\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Remedy, row.Done, row.Name, row.ID, row.State, row.Job, row.Reason, row.Outcome)
+		_, _ = fmt.Fprintf(w, "%s\t%t\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Action, row.Done, row.Name, row.ID, row.State, row.Job, row.Reason, row.Outcome)
 	}
 	if err := w.Flush(); err != nil {
 		return err

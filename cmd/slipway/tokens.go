@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"slipway/internal/redact"
 )
 
 // tokens are the bearer tokens of the environment and of a file, which is read
@@ -16,14 +18,16 @@ type tokens struct {
 	fixed []string
 	file  string
 	log   *slog.Logger
+	// redactor hides the tokens of the file too.
+	redactor *redact.Redactor
 
 	mu   sync.Mutex
 	seen time.Time // the file's change that was read last
 	read []string
 }
 
-func newTokens(cfg Config, log *slog.Logger) (*tokens, error) {
-	t := &tokens{file: cfg.AuthTokensFile, log: log}
+func newTokens(cfg Config, log *slog.Logger, redactor *redact.Redactor) (*tokens, error) {
+	t := &tokens{file: cfg.AuthTokensFile, log: log, redactor: redactor}
 	for _, token := range cfg.AuthTokens {
 		t.fixed = append(t.fixed, string(token))
 	}
@@ -39,14 +43,14 @@ func newTokens(cfg Config, log *slog.Logger) (*tokens, error) {
 	return t, nil
 }
 
-// now are the tokens to be taken. A file that cannot be read any more keeps the
-// tokens that it had.
+// now lists the valid tokens. While the file cannot be read, those last read stay
+// valid.
 func (t *tokens) now() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.file != "" {
 		if err := t.reload(); err != nil {
-			t.log.Error("SLIPWAY_AUTH_TOKENS_FILE cannot be read; its last tokens stay", "error", err.Error())
+			t.log.Error("SLIPWAY_AUTH_TOKENS_FILE cannot be read; the tokens last read stay valid", "error", err.Error())
 		}
 	}
 	return append(t.fixed[:len(t.fixed):len(t.fixed)], t.read...)
@@ -73,6 +77,7 @@ func (t *tokens) reload() error {
 	if len(read) == 0 && len(t.read) > 0 {
 		return fmt.Errorf("%s holds no token any more", t.file)
 	}
+	t.redactor.Keep(read...)
 	t.read, t.seen = read, info.ModTime()
 	return nil
 }

@@ -6,18 +6,18 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"slipway/internal/redact"
 )
 
 // Secret is a text that no log and no message shows.
 type Secret string
 
-const redacted = "********"
-
 func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return redacted
+	return redact.Mask
 }
 
 func (s Secret) GoString() string             { return s.String() }
@@ -68,9 +68,9 @@ func (h *Headers) Decode(value string) error {
 	return nil
 }
 
-func (h Headers) String() string       { return redacted }
-func (h Headers) GoString() string     { return redacted }
-func (h Headers) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (h Headers) String() string       { return redact.Mask }
+func (h Headers) GoString() string     { return redact.Mask }
+func (h Headers) LogValue() slog.Value { return slog.StringValue(redact.Mask) }
 
 // Limits are durations by name: ImagePullError:10m,Unschedulable:1h.
 type Limits map[string]time.Duration

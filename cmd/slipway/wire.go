@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -14,27 +15,25 @@ import (
 
 // wire makes the dispatcher of a configuration: the one place where concrete
 // types meet. It sends nothing.
-func wire(cfg Config, log *slog.Logger) (*dispatch.Dispatcher, error) {
+func (p *process) wire(cfg Config, log *slog.Logger) (*dispatch.Dispatcher, error) {
 	server, err := prefectClient(cfg)
 	if err != nil {
 		return nil, &usageError{err.Error()}
 	}
-	restConfig, err := kube.LoadConfig(cfg.Kubeconfig)
+	cluster, err := p.kubeClient(cfg.Kubeconfig, kube.Options{QPS: cfg.KubeQPS, Burst: cfg.KubeBurst})
 	if err != nil {
-		return nil, &usageError{err.Error()}
-	}
-	cluster, err := kube.New(restConfig, kube.Options{QPS: cfg.KubeQPS, Burst: cfg.KubeBurst, UserAgent: "slipway/" + buildVersion()})
-	if err != nil {
-		return nil, &usageError{err.Error()}
+		return nil, err
 	}
 	return dispatch.New(dispatch.Options{
 		Prefect:            server,
 		Kube:               cluster,
 		Log:                log,
+		Redactor:           p.redactor,
 		WorkerName:         cfg.WorkerName,
 		Heartbeat:          cfg.Heartbeat,
 		Concurrency:        cfg.Concurrency,
 		Deadline:           cfg.Deadline,
+		PassTime:           cfg.PassTime,
 		Cluster:            cfg.Cluster,
 		OrphanGrace:        cfg.OrphanGrace,
 		ForeignOrphanGrace: cfg.ForeignOrphanGrace,
@@ -48,8 +47,34 @@ func wire(cfg Config, log *slog.Logger) (*dispatch.Dispatcher, error) {
 		RenderAs:           render.Version(cfg.RenderAs),
 		Namespace:          cfg.Namespace,
 		Environ:            environ(),
-		Secrets:            secrets(cfg),
 	}), nil
+}
+
+// kubeClient makes the client of the cluster that kubeconfig names. What it
+// authenticates with is hidden from then on.
+func (p *process) kubeClient(kubeconfig string, o kube.Options) (*kube.Client, error) {
+	config, err := kube.LoadConfig(kubeconfig)
+	if err != nil {
+		return nil, &usageError{err.Error()}
+	}
+	p.redactor.Keep(config.BearerToken, config.Password, string(config.KeyData))
+	o.UserAgent = "slipway/" + buildVersion()
+	client, err := kube.New(config, o)
+	if err != nil {
+		return nil, &usageError{err.Error()}
+	}
+	return client, nil
+}
+
+// maxPoolsAtOnce is how many work pools a pass serves side by side at most, for the
+// number of connections.
+const maxPoolsAtOnce = 4
+
+// connections is how many requests to Prefect may be under way at once: those of
+// the flow runs that are processed, and of a heartbeat and the reads beside them.
+func (c Config) connections() int {
+	pools := max(1, min(len(c.WorkPools), maxPoolsAtOnce))
+	return c.Concurrency*pools + 2
 }
 
 func prefectClient(cfg Config) (*prefect.Client, error) {
@@ -60,7 +85,7 @@ func prefectClient(cfg Config) (*prefect.Client, error) {
 	client, err := prefect.NewHTTPClient(
 		prefect.TLSOptions{InsecureSkipVerify: cfg.TLSSkipVerify, CAFile: authorities},
 		time.Duration(cfg.RequestTimeout*float64(time.Second)),
-		cfg.Concurrency+2,
+		cfg.connections(),
 	)
 	if err != nil {
 		return nil, err
@@ -88,14 +113,30 @@ func environ() map[string]string {
 	return all
 }
 
-// secrets are the values that no message may hold.
+// secrets are the values of the settings that nothing shown may hold. A server
+// may also quote a part alone: a password without its user, a token without its
+// scheme.
 func secrets(cfg Config) []string {
-	all := []string{string(cfg.APIKey), string(cfg.APIAuthString)}
+	all := append([]string{string(cfg.APIKey)}, authSecrets(string(cfg.APIAuthString))...)
 	for _, value := range cfg.CustomHeaders {
 		all = append(all, value)
+		if scheme, token, ok := strings.Cut(value, " "); ok && (strings.EqualFold(scheme, "bearer") || strings.EqualFold(scheme, "basic")) {
+			all = append(all, token)
+		}
 	}
 	for _, token := range cfg.AuthTokens {
 		all = append(all, string(token))
 	}
+	if address, err := url.Parse(cfg.APIURL); err == nil {
+		if password, ok := address.User.Password(); ok {
+			all = append(all, password)
+		}
+	}
 	return all
+}
+
+// authSecrets are those in user:password.
+func authSecrets(authString string) []string {
+	_, password, _ := strings.Cut(authString, ":")
+	return []string{authString, password}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -142,6 +143,13 @@ type AuditEvent struct {
 func (c *Cluster) JobCreations() ([]AuditEvent, error) {
 	return c.audited(func(e AuditEvent) bool {
 		return e.Verb == "create" && e.ObjectRef.Resource == "jobs" && e.ObjectRef.Subresource == ""
+	})
+}
+
+// JobDeletions are the requests of accounts of Slipway's namespace that deleted Jobs.
+func (c *Cluster) JobDeletions() ([]AuditEvent, error) {
+	return c.audited(func(e AuditEvent) bool {
+		return e.Verb == "delete" && e.ObjectRef.Resource == "jobs" && e.ResponseStatus.Code == http.StatusOK && strings.HasPrefix(e.User.Username, slipwayAccounts)
 	})
 }
 

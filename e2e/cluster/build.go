@@ -34,10 +34,12 @@ func Build(ctx context.Context, log io.Writer) (string, error) {
 	stop := progress(ctx, log, "still building the control plane")
 	defer stop()
 	version := "k8s.io/component-base/version."
-	// No flag that makes Go compile Kubernetes again beside what vet and test left in its cache.
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary,
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "kube", "-o", binary,
 		"-ldflags", "-s -w -X "+version+"gitVersion="+kubernetesVersion+" -X "+version+"gitMajor=1 -X "+version+"gitMinor=36", "./cmd/kube")
 	cmd.Dir = module
+	// Go's cache keeps a package for each value of CGO_ENABLED. One value, whatever the
+	// caller's is, so that Kubernetes is compiled once.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the control plane: %w\n%s", err, out)
 	}

@@ -39,8 +39,10 @@ type Cluster struct {
 const controllers = "job-controller,cronjob-controller,ttl-after-finished-controller,garbage-collector-controller,namespace-controller," +
 	"serviceaccount-controller,serviceaccount-token-controller,root-ca-certificate-publisher-controller,resourcequota-controller,pod-garbage-collector-controller"
 
-// slipwayUser is the service account of deploy/base.
-const slipwayUser = "system:serviceaccount:slipway:slipway"
+const (
+	slipwayAccounts = "system:serviceaccount:slipway:"
+	slipwayUser     = slipwayAccounts + "slipway" // of deploy/base
+)
 
 // auditPolicy keeps who did what to Jobs, for tests to count, and all that Slipway
 // did, to hold its Role to.

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -25,6 +26,8 @@ type Input struct {
 	Flow       doc            `json:"flow"`
 	Blocks     map[string]any `json:"blocks"`    // "type-slug/name" -> data
 	Variables  map[string]any `json:"variables"` // name -> value
+
+	Environ map[string]string `json:"environ,omitempty"` // what the worker's environment holds beside the settings of all
 }
 
 // generator draws inputs: documents as real servers send them, with random changes
@@ -102,7 +105,46 @@ func (g *generator) input() Input {
 		in.FlowRun["job_variables"] = g.variables(names)
 	}
 	g.changeTemplate(template)
+	if g.maybe(15) {
+		in.Deployment["updated"] = g.timestamp()
+	}
+	if g.maybe(8) {
+		in.Environ = g.environ()
+	}
 	return in
+}
+
+// timestamp draws spellings that Prefect's models read: one without a zone is UTC.
+func (g *generator) timestamp() string {
+	text := pick(g, []string{"2026-08-01T12:34:56", "2026-08-01 12:34:56.120", "2026-08-01T12:34:56.1234567", "2026-01-31T23:59:59,5", "2026-08-01T12:34"})
+	return text + pick(g, []string{"", "", "Z", "+02:00", "-0530"})
+}
+
+// environ draws settings that decide which others the worker hands on: its test
+// modes and debug mode, and what its profile or Prefect Cloud implies.
+func (g *generator) environ() map[string]string {
+	switches := []string{"1", "true", "false", "0", "no"}
+	values := map[string][]string{
+		"PREFECT_TEST_MODE":                   switches,
+		"PREFECT_UNIT_TEST_MODE":              switches,
+		"PREFECT_TESTING_TEST_MODE":           switches,
+		"PREFECT_TESTING_UNIT_TEST_MODE":      switches,
+		"PREFECT_DEBUG_MODE":                  switches,
+		"PREFECT_LOGGING_LEVEL":               {"debug", "INFO"},
+		"PREFECT_INTERNAL_LOGGING_LEVEL":      {"error"},
+		"PREFECT_LOGGING_INTERNAL_LEVEL":      {"WARNING"},
+		"PREFECT_SERVER_EPHEMERAL_ENABLED":    switches,
+		"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": switches,
+		"PREFECT_API_URL":                     {"https://api.prefect.cloud/api/accounts/a/workspaces/w"},
+		"Prefect_Api_Key":                     {"pnu_x"},
+	}
+	names := slices.Sorted(maps.Keys(values))
+	out := map[string]string{}
+	for range 1 + g.IntN(4) {
+		name := pick(g, names)
+		out[name] = pick(g, values[name])
+	}
+	return out
 }
 
 func variableNames(template doc) []string {

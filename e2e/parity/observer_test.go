@@ -58,7 +58,7 @@ func TestObserver(t *testing.T) {
 			t.Fatal(err)
 		}
 		category := ""
-		if status.Diagnosis.Prefects() {
+		if status.Diagnosis.KnownToPrefect() {
 			category = string(status.Diagnosis.Category)
 		}
 		categories[category]++

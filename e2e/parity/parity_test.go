@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math/big"
 	"os"
 	"os/exec"
@@ -153,6 +154,7 @@ func ours(t *testing.T, line []byte, options render.Options) (*render.Job, error
 		Flow       json.RawMessage            `json:"flow"`
 		Blocks     map[string]json.RawMessage `json:"blocks"`
 		Variables  map[string]json.RawMessage `json:"variables"`
+		Environ    map[string]string          `json:"environ"`
 	}
 	if err := json.Unmarshal(line, &in); err != nil {
 		t.Fatal(err)
@@ -161,6 +163,8 @@ func ours(t *testing.T, line []byte, options render.Options) (*render.Job, error
 	for name, data := range in.Blocks {
 		documents.BlocksByName[name] = json.RawMessage(`{"data":` + string(data) + `}`)
 	}
+	options.Environ = maps.Clone(options.Environ)
+	maps.Copy(options.Environ, in.Environ)
 	template, err := render.Parse(in.WorkPool, options)
 	if err != nil {
 		return nil, err

@@ -1,11 +1,13 @@
 """Renders Jobs by the Python worker's own functions: JSON lines in, JSON lines out.
 
-A line in: {"work_pool", "deployment", "flow_run", "flow", "blocks", "variables"}.
+A line in: {"work_pool", "deployment", "flow_run", "flow", "blocks", "variables"}, and
+"environ" where the worker has more variables in its environment than this process.
 A line out: {"manifest", "namespace"}, or {"error"}.
 """
 
 import asyncio
 import json
+import os
 import sys
 import warnings
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 warnings.simplefilter("ignore")
 
 import prefect  # noqa: E402
+import prefect.context  # noqa: E402
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool  # noqa: E402
 from prefect.client.schemas.responses import DeploymentResponse  # noqa: E402
 from prefect.exceptions import ObjectNotFound  # noqa: E402
@@ -49,6 +52,20 @@ def parse(model, document):
     return model.parse_obj(document) if V2 else model.model_validate(document)
 
 
+async def started_with(environ, given):
+    """Render as a worker that was started with more variables: its settings are read anew."""
+    own_environ, own_settings = dict(os.environ), prefect.context.GLOBAL_SETTINGS_CONTEXT
+    os.environ.update(environ)
+    try:
+        prefect.context.GLOBAL_SETTINGS_CONTEXT = None  # else Prefect 2 takes the settings over from it
+        prefect.context.GLOBAL_SETTINGS_CONTEXT = prefect.context.root_settings_context()
+        return await render(given)
+    finally:
+        prefect.context.GLOBAL_SETTINGS_CONTEXT = own_settings
+        os.environ.clear()
+        os.environ.update(own_environ)
+
+
 async def render(given):
     server = Server(given)
     pool = parse(WorkPool, given["work_pool"])
@@ -67,8 +84,10 @@ async def render(given):
 
 async def main():
     for line in sys.stdin:
+        given = json.loads(line)
+        environ = given.get("environ")
         try:
-            answer = await render(json.loads(line))
+            answer = await (started_with(environ, given) if environ else render(given))
         except Exception as fault:
             answer = {"error": f"{type(fault).__name__}: {fault}"[:500]}
         print(json.dumps(answer), flush=True)

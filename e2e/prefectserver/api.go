@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -87,6 +88,27 @@ func (s *Server) FlowRun(ctx context.Context, id string) (FlowRun, error) {
 	return run, s.Call(ctx, "GET", "/flow_runs/"+id, nil, &run)
 }
 
+// FlowRuns reads runs, by id. One that does not exist is left out.
+func (s *Server) FlowRuns(ctx context.Context, ids []string) (map[string]FlowRun, error) {
+	found := map[string]FlowRun{}
+	for page := range slices.Chunk(ids, 200) { // the most that a server answers
+		var runs []FlowRun
+		filter := map[string]any{"flow_runs": map[string]any{"id": map[string]any{"any_": page}}, "limit": len(page)}
+		if err := s.Call(ctx, "POST", "/flow_runs/filter", filter, &runs); err != nil {
+			return nil, err
+		}
+		for _, run := range runs {
+			found[run.ID] = run
+		}
+	}
+	return found, nil
+}
+
+// SetState proposes a state for a run, as the UI does.
+func (s *Server) SetState(ctx context.Context, id string, state map[string]any) error {
+	return s.Call(ctx, "POST", "/flow_runs/"+id+"/set_state", map[string]any{"state": state}, nil)
+}
+
 // States lists the states of a run, oldest first.
 func (s *Server) States(ctx context.Context, id string) ([]State, error) {
 	var states []State
@@ -137,7 +159,7 @@ func (s *Server) WaitForState(ctx context.Context, id, want string) (FlowRun, er
 		if err == nil && run.StateType == want {
 			return run, nil
 		}
-		if err == nil && isFinal(run.StateType) {
+		if err == nil && IsFinal(run.StateType) {
 			return run, fmt.Errorf("flow run %s is %s, not %s: %s", id, run.StateType, want, run.State.Message)
 		}
 		select {
@@ -148,7 +170,8 @@ func (s *Server) WaitForState(ctx context.Context, id, want string) (FlowRun, er
 	}
 }
 
-func isFinal(state string) bool {
+// IsFinal tells whether a state type is one that a run ends in.
+func IsFinal(state string) bool {
 	switch state {
 	case "COMPLETED", "FAILED", "CRASHED", "CANCELLED":
 		return true

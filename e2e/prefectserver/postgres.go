@@ -19,6 +19,8 @@ import (
 // Postgres is a running PostgreSQL with an empty database for Prefect. Stop it.
 type Postgres struct {
 	URL     string // as SQLAlchemy wants it
+	bin     string // folder of PostgreSQL's programs
+	port    int
 	process *process.Process
 }
 
@@ -51,7 +53,7 @@ func StartPostgres(ctx context.Context, dir string) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	pg := &Postgres{URL: fmt.Sprintf("postgresql+asyncpg://prefect@127.0.0.1:%d/postgres", port), process: p}
+	pg := &Postgres{URL: databaseURL(port, "postgres"), bin: bin, port: port, process: p}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err = p.WaitFor(ctx, "readiness", func(ctx context.Context) error {
@@ -62,6 +64,19 @@ func StartPostgres(ctx context.Context, dir string) (*Postgres, error) {
 		return nil, err
 	}
 	return pg, nil
+}
+
+func databaseURL(port int, name string) string {
+	return fmt.Sprintf("postgresql+asyncpg://prefect@127.0.0.1:%d/%s", port, name)
+}
+
+// CreateDatabase makes one more empty database and returns its URL.
+func (p *Postgres) CreateDatabase(ctx context.Context, name string) (string, error) {
+	out, err := exec.CommandContext(ctx, filepath.Join(p.bin, "createdb"), "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "prefect", name).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("createdb %s: %w\n%s", name, err, out)
+	}
+	return databaseURL(p.port, name), nil
 }
 
 // Stop ends PostgreSQL.

@@ -61,8 +61,8 @@ func TestClockSkew(t *testing.T) {
 					t.Errorf("%s: %v", skew, err)
 				}
 				for _, r := range reports {
-					if r.Sweep == nil || r.Sweep.Mended != 0 {
-						t.Errorf("%s: the sweep mended what was not broken: %+v", skew, r.Sweep)
+					if r.Sweep == nil || r.Sweep.Repaired != 0 {
+						t.Errorf("%s: the sweep repaired what was not broken: %+v", skew, r.Sweep)
 					}
 				}
 			})

@@ -25,9 +25,9 @@ var seed = func() uint64 {
 
 // proven is a row of the proof's table.
 type proven struct {
-	what                                     string
-	faults, runs, jobs, lost, doubled, stuck int
-	note                                     string
+	what                                             string
+	faults, runs, jobs, lost, doubled, stuck, harmed int
+	note                                             string
 }
 
 var proof struct {
@@ -68,9 +68,9 @@ func printProof(out io.Writer) {
 		return
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintf(w, "PROOF (PROOF_SEED=%d)\tFAULTS\tRUNS\tJOBS\tLOST\tDOUBLED\tSTUCK\t\n", seed)
+	_, _ = fmt.Fprintf(w, "PROOF (PROOF_SEED=%d)\tFAULTS\tRUNS\tJOBS\tLOST\tDOUBLED\tSTUCK\tHARMED\t\n", seed)
 	for _, r := range proof.rows {
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.what, r.faults, r.runs, r.jobs, r.lost, r.doubled, r.stuck, r.note)
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.what, r.faults, r.runs, r.jobs, r.lost, r.doubled, r.stuck, r.harmed, r.note)
 	}
 	_ = w.Flush()
 }

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	core "slipway/dispatch"
+	"slipway/dispatch/claim"
 	"slipway/e2e/world"
 )
 
@@ -250,7 +250,7 @@ func claimOf(t *testing.T, run string, foreign bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := core.NewClaimID(string(system.UID), run)
+	id, err := claim.NewID(string(system.UID), run)
 	if err != nil {
 		t.Fatal(err)
 	}

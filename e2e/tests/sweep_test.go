@@ -27,22 +27,30 @@ import (
 // it before or after the effect of its nth request.
 type cutter struct {
 	prefect, kube *httptest.Server
+	place         place // whose servers these are
 
 	// at each request, with its number; for faults of other kinds
 	on func(n int, r *http.Request)
 
 	mu      sync.Mutex
 	seen    int
-	at      int  // the request to cut at, from 1
+	at      int // the request to cut at, from 1, or
+	match   func(*http.Request) bool
 	after   bool // its effect comes about
 	victim  *exec.Cmd
 	request string // the one that was cut
 }
 
+// newCutter stands before the world's own Prefect server.
 func newCutter(t *testing.T) *cutter {
 	t.Helper()
-	c := &cutter{}
-	c.prefect = httptest.NewServer(c.before(t, w.Prefect.URL, http.DefaultTransport))
+	return place{server: w.Prefect, kubeconfig: w.Kubeconfig}.cutter(t)
+}
+
+func (p place) cutter(t *testing.T) *cutter {
+	t.Helper()
+	c := &cutter{place: p}
+	c.prefect = httptest.NewServer(c.before(t, p.server.URL, http.DefaultTransport))
 	admin := w.Cluster.AdminConfig()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(admin.CAData)
@@ -63,7 +71,7 @@ func (c *cutter) before(t *testing.T, target string, transport http.RoundTripper
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		c.seen++
-		cut := c.seen == c.at
+		cut := c.victim != nil && (c.seen == c.at || c.match != nil && c.match(r))
 		if cut {
 			c.request = r.Method + " " + r.URL.Path
 		}
@@ -84,10 +92,10 @@ func (c *cutter) before(t *testing.T, target string, transport http.RoundTripper
 	})
 }
 
-// kubeconfig is Slipway's own, by way of the cutter.
+// kubeconfig is the place's own, by way of the cutter.
 func (c *cutter) kubeconfig(t *testing.T) string {
 	t.Helper()
-	cfg, err := clientcmd.LoadFromFile(w.Kubeconfig)
+	cfg, err := clientcmd.LoadFromFile(c.place.kubeconfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,13 +110,20 @@ func (c *cutter) kubeconfig(t *testing.T) string {
 	return path
 }
 
-// cut makes a pass that dies at a request; false when it ended before that.
-func (c *cutter) cut(t *testing.T, kubeconfig, pool string, at int, after bool) bool {
+// behind is the place by way of the cutter.
+func (c *cutter) behind(t *testing.T, settings ...string) place {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), w.Binary, "dispatch", "--work-pool", pool)
-	cmd.Env = append(w.Env(), "PREFECT_API_URL="+c.prefect.URL+"/api", "KUBECONFIG="+kubeconfig, "SLIPWAY_CONCURRENCY=1", "SLIPWAY_ORPHAN_GRACE=0s")
+	return c.place.with(append([]string{"PREFECT_API_URL=" + c.prefect.URL + "/api", "KUBECONFIG=" + c.kubeconfig(t)}, settings...)...)
+}
+
+// cut runs the command line until it dies at a request: the one of that number, or
+// the first that match, if it is given, finds. False when it ended before that.
+func (c *cutter) cut(t *testing.T, p place, at int, match func(*http.Request) bool, after bool, args ...string) bool {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), w.Binary, args...)
+	cmd.Env = append(w.Env(), p.env()...)
 	c.mu.Lock()
-	c.seen, c.at, c.after, c.victim, c.request = 0, at, after, cmd, ""
+	c.seen, c.at, c.match, c.after, c.victim, c.request = 0, at, match, after, cmd, ""
 	c.mu.Unlock()
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -128,7 +143,7 @@ func (c *cutter) cut(t *testing.T, kubeconfig, pool string, at int, after bool) 
 // two runs. Ordinary passes follow, and each run has one Job and one execution.
 func TestPowerCut(t *testing.T) {
 	c := newCutter(t)
-	kubeconfig := c.kubeconfig(t)
+	p := c.behind(t, "SLIPWAY_CONCURRENCY=1", "SLIPWAY_ORPHAN_GRACE=0s")
 	var all []string
 	cuts := 0
 	for at, more := 1, true; more; at++ {
@@ -136,7 +151,7 @@ func TestPowerCut(t *testing.T) {
 			name := fmt.Sprintf("cut-%d-%t", at, after)
 			ids := runs(t, pool(t, name, nil), 2, time.Now())
 			all = append(all, ids...)
-			if more = c.cut(t, kubeconfig, name, at, after); !more {
+			if more = c.cut(t, p, at, nil, after, "dispatch", "--work-pool", name); !more {
 				break
 			}
 			cuts++

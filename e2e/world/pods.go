@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slipway/e2e/prefectserver"
 )
 
 // PodLogs are the logs of the pods that a selector finds in a namespace, or in all (""), by pod.
@@ -28,9 +30,12 @@ func (w *World) PodLogs(ctx context.Context, namespace, selector string) (map[st
 
 // Story is what the servers say of a flow run: for the message of a test that
 // waited for it in vain.
-func (w *World) Story(ctx context.Context, run string) string {
+func (w *World) Story(ctx context.Context, run string) string { return w.StoryOf(ctx, w.Prefect, run) }
+
+// StoryOf is the Story of a flow run of a server.
+func (w *World) StoryOf(ctx context.Context, server *prefectserver.Server, run string) string {
 	var story strings.Builder
-	states, err := w.Prefect.States(ctx, run)
+	states, err := server.States(ctx, run)
 	if err != nil {
 		return err.Error()
 	}
@@ -44,5 +49,5 @@ func (w *World) Story(ctx context.Context, run string) string {
 	for pod, log := range logs {
 		story.WriteString("pod " + pod + ":\n" + log)
 	}
-	return story.String() + "Prefect's log ends with:\n" + w.Prefect.Tail(30)
+	return story.String() + "Prefect's log ends with:\n" + server.Tail(30)
 }

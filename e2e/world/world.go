@@ -52,6 +52,9 @@ type World struct {
 	node     *node.Node
 	postgres *prefectserver.Postgres
 	log      io.Writer
+
+	second second
+	wide   wide
 }
 
 // Start builds, installs and starts everything.
@@ -78,7 +81,7 @@ func (w *World) start(ctx context.Context, o Options) error {
 	}
 	var kube string
 	var venv *prefectserver.Venv
-	if err := together(
+	if err := parallel(
 		func() (err error) { kube, err = cluster.Build(ctx, w.log); return err },
 		func() (err error) { venv, err = prefectserver.Install(ctx, w.log, prefectserver.Prefect3); return err },
 	); err != nil {
@@ -89,17 +92,17 @@ func (w *World) start(ctx context.Context, o Options) error {
 		return err
 	}
 	w.say("starting the control plane and the Prefect server")
-	if err := together(
+	if err := parallel(
 		func() error { return w.startCluster(ctx, kube, venv, o) },
 		func() error { return w.startPrefect(ctx, venv, o) },
 	); err != nil {
 		return err
 	}
-	return w.furnish(ctx)
+	return w.seed(ctx)
 }
 
-// together runs functions at the same time and joins their errors.
-func together(functions ...func() error) error {
+// parallel runs functions at the same time and joins their errors.
+func parallel(functions ...func() error) error {
 	errs := make([]error, len(functions))
 	var all sync.WaitGroup
 	for i, f := range functions {
@@ -244,9 +247,9 @@ func (w *World) startPrefect(ctx context.Context, venv *prefectserver.Venv, o Op
 	return err
 }
 
-// furnish creates what an administrator would: the namespace with its service
+// seed creates what an administrator would: the namespace with its service
 // account, Slipway's own account and rights from deploy/, and the work pool.
-func (w *World) furnish(ctx context.Context) error {
+func (w *World) seed(ctx context.Context) error {
 	for _, name := range []string{Namespace, "slipway"} {
 		if err := w.Cluster.CreateNamespace(ctx, name); err != nil {
 			return err
@@ -274,53 +277,16 @@ func (w *World) furnish(ctx context.Context) error {
 
 // CreatePool makes a work pool with the example's base job template.
 func (w *World) CreatePool(ctx context.Context, name string) error {
-	template, err := os.ReadFile(filepath.Join(Root(), "examples", "etl", "base-job-template.json"))
+	template, err := Template()
 	if err != nil {
 		return err
 	}
-	return w.Prefect.CreatePool(ctx, name, json.RawMessage(template))
+	return w.Prefect.CreatePool(ctx, name, template)
 }
 
-// Env is the environment that Slipway runs with: nothing of the user's own.
-func (w *World) Env() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.Dir, "PREFECT_API_URL=" + w.Prefect.API, "KUBECONFIG=" + w.Kubeconfig, "SLIPWAY_WORK_POOLS=" + Pool}
-}
-
-// Result is a finished run of the command line.
-type Result struct {
-	Stdout, Stderr string
-	Code           int
-}
-
-// Slipway runs the command line to its end.
-func (w *World) Slipway(ctx context.Context, args ...string) (Result, error) {
-	return w.SlipwayWith(ctx, nil, args...)
-}
-
-// SlipwayWith runs the command line with more settings.
-func (w *World) SlipwayWith(ctx context.Context, env []string, args ...string) (Result, error) {
-	var out, errs strings.Builder
-	cmd := exec.CommandContext(ctx, w.Binary, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(w.Env(), env...), &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if ctx.Err() == nil && errors.As(err, &exit) {
-		err = nil // the exit code says it
-	}
-	return Result{Stdout: out.String(), Stderr: errs.String(), Code: cmd.ProcessState.ExitCode()}, err
-}
-
-// Python runs a program of the virtual environment, such as prefect, as a user
-// of this server would.
-func (w *World) Python(ctx context.Context, dir, program string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, w.Prefect.Venv.Bin(program), args...)
-	cmd.Dir = dir
-	cmd.Env = append(w.Prefect.ClientEnv(w.Dir), "FLOW_DIRECTORY="+filepath.Join(Root(), "examples", "etl"))
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out)
-	}
-	return string(out), nil
+// Template is the example's base job template.
+func Template() (json.RawMessage, error) {
+	return os.ReadFile(filepath.Join(Root(), "examples", "etl", "base-job-template.json"))
 }
 
 // Stop ends everything and removes its files.
@@ -328,8 +294,10 @@ func (w *World) Stop() {
 	if w.node != nil {
 		w.node.Stop()
 	}
-	if w.Prefect != nil {
-		w.Prefect.Stop()
+	for _, server := range []*prefectserver.Server{w.Prefect, w.second.server} {
+		if server != nil {
+			server.Stop()
+		}
 	}
 	if w.postgres != nil {
 		w.postgres.Stop()

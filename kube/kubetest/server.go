@@ -1,22 +1,19 @@
-// Package kubetest is a Kubernetes API server for tests, as far as package kube
-// meets one: real HTTP, everything in memory. Package contract holds it to a real
-// API server.
+// Package kubetest is a Kubernetes API server for tests, with what package kube
+// uses of one: real HTTP, everything in memory. It has no controllers. Package
+// contract compares it with a real API server.
 package kubetest
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"k8s.io/client-go/rest"
 )
@@ -43,6 +40,7 @@ type Server struct {
 	objects    map[string]Doc // "jobs/<namespace>/<name>"
 	created    int
 	denied     []string // "verb resource" that reviews of access answer no to
+	listings   int      // continue tokens of an earlier number have expired
 }
 
 // New starts a server with these namespaces beside kube-system and default. It
@@ -75,8 +73,8 @@ func New(tb testing.TB, namespaces ...string) *Server {
 // Config is a client's configuration.
 func (s *Server) Config() *rest.Config { return &rest.Config{Host: s.http.URL} }
 
-// Intercept sees each request before the server does, and answers it itself if
-// it returns true. nil takes it away.
+// Intercept lets f see each request before the server does. If f returns true, it
+// has answered the request itself. nil ends it.
 func (s *Server) Intercept(f func(w http.ResponseWriter, r *http.Request) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,38 +110,24 @@ func (s *Server) Requests() []Request {
 }
 
 // Jobs are the Jobs that exist, by namespace/name.
-func (s *Server) Jobs() map[string]Doc {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	jobs := map[string]Doc{}
-	for key, object := range s.objects {
-		if rest, ok := cutPrefix(key, "jobs/"); ok {
-			jobs[rest] = object
-		}
-	}
-	return jobs
-}
+func (s *Server) Jobs() map[string]Doc { return s.all("jobs/") }
 
 // Secrets are the Secrets that exist, by namespace/name.
-func (s *Server) Secrets() map[string]Doc {
+func (s *Server) Secrets() map[string]Doc { return s.all("secrets/") }
+
+func (s *Server) all(prefix string) map[string]Doc {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	secrets := map[string]Doc{}
+	found := map[string]Doc{}
 	for key, object := range s.objects {
-		if rest, ok := cutPrefix(key, "secrets/"); ok {
-			secrets[rest] = object
+		if name, is := strings.CutPrefix(key, prefix); is {
+			found[name] = object
 		}
 	}
-	return secrets
+	return found
 }
 
-func cutPrefix(s, prefix string) (string, bool) {
-	if len(s) > len(prefix) && s[:len(prefix)] == prefix {
-		return s[len(prefix):], true
-	}
-	return s, false
-}
-
+// ServeHTTP logs a request, offers it to Intercept, and answers it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -191,60 +175,6 @@ func noNamespace(name string) (int, Doc) {
 	return 404, status(404, "NotFound", fmt.Sprintf("namespaces %q not found", name), Doc{"name": name, "kind": "namespaces"})
 }
 
-func (s *Server) create(w http.ResponseWriter, r *http.Request) (int, Doc) {
-	namespace, resource := r.PathValue("namespace"), r.PathValue("resource")
-	var object Doc
-	if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
-		return 400, status(400, "BadRequest", err.Error(), nil)
-	}
-	metadata, _ := object["metadata"].(Doc)
-	name, _ := metadata["name"].(string)
-	if given, _ := metadata["namespace"].(string); given != "" && given != namespace {
-		return 400, status(400, "BadRequest", fmt.Sprintf("the namespace of the provided object does not match the namespace sent on the request (%s)", given), nil)
-	}
-	if !s.namespaces[namespace] {
-		return noNamespace(namespace)
-	}
-	if resource == "jobs" {
-		if code, refusal := validate(w, name, object); refusal != nil {
-			return code, refusal
-		}
-	}
-	key := resource + "/" + namespace + "/" + name
-	if _, there := s.objects[key]; there {
-		return 409, status(409, "AlreadyExists", fmt.Sprintf("%s %q already exists", resource, name), Doc{"name": name, "kind": resource})
-	}
-	if r.URL.Query().Get("dryRun") == "All" {
-		return 201, object
-	}
-	s.created++
-	metadata["uid"] = fmt.Sprintf("00000000-0000-4000-8000-%012d", s.created)
-	metadata["creationTimestamp"] = time.Now().UTC().Format(time.RFC3339)
-	s.objects[key] = object
-	return 201, object
-}
-
-// list knows a selector of one label, with a value or without, and no paging.
-func (s *Server) list(_ http.ResponseWriter, r *http.Request) (int, Doc) {
-	resource := cmp.Or(r.PathValue("resource"), "jobs")
-	prefix := resource + "/"
-	if namespace := r.PathValue("namespace"); namespace != "" {
-		prefix += namespace + "/"
-	}
-	key, value, valued := strings.Cut(r.URL.Query().Get("labelSelector"), "=")
-	items := []Doc{}
-	for _, name := range slices.Sorted(maps.Keys(s.objects)) {
-		object := s.objects[name]
-		label, there := dig(object, "metadata", "labels")[key]
-		if strings.HasPrefix(name, prefix) && (key == "" || there && (!valued || label == value)) {
-			items = append(items, object)
-		}
-	}
-	kind := map[string]string{"jobs": "JobList", "pods": "PodList", "events": "EventList", "secrets": "SecretList"}[resource]
-	version := map[string]string{"jobs": "batch/v1"}[resource]
-	return 200, Doc{"kind": kind, "apiVersion": cmp.Or(version, "v1"), "metadata": Doc{"resourceVersion": "1"}, "items": items}
-}
-
 // Deny makes reviews of access answer no. It denies nothing.
 func (s *Server) Deny(verb, resource string) {
 	s.mu.Lock()
@@ -273,31 +203,11 @@ func (s *Server) Change(key string, edit func(Doc)) {
 	edit(object)
 }
 
-// Remove takes an object away, as TTL or an operator would.
+// Remove deletes an object, as the TTL controller or an operator would.
 func (s *Server) Remove(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.objects, key)
-}
-
-// validate knows an empty image, and the fields that the API server prunes from a
-// pod's spec with a warning.
-func validate(w http.ResponseWriter, name string, job Doc) (int, Doc) {
-	pod := dig(job, "spec", "template", "spec")
-	for _, field := range []string{"completions", "parallelism"} {
-		if _, there := pod[field]; there {
-			w.Header().Add("Warning", fmt.Sprintf(`299 - "unknown field \"spec.template.spec.%s\""`, field))
-			delete(pod, field)
-		}
-	}
-	containers, _ := pod["containers"].([]any)
-	if len(containers) > 0 {
-		container, _ := containers[0].(Doc)
-		if image, _ := container["image"].(string); image == "" {
-			return 422, status(422, "Invalid", fmt.Sprintf(`Job.batch %q is invalid: spec.template.spec.containers[0].image: Required value`, name), Doc{"name": name, "group": "batch", "kind": "Job"})
-		}
-	}
-	return 0, nil
 }
 
 func dig(object Doc, keys ...string) Doc {
@@ -305,31 +215,4 @@ func dig(object Doc, keys ...string) Doc {
 		object, _ = object[key].(Doc)
 	}
 	return object
-}
-
-func (s *Server) get(_ http.ResponseWriter, r *http.Request) (int, Doc) {
-	resource, name := r.PathValue("resource"), r.PathValue("name")
-	object, there := s.objects[resource+"/"+r.PathValue("namespace")+"/"+name]
-	if !there {
-		return 404, status(404, "NotFound", fmt.Sprintf("%s %q not found", resource, name), Doc{"name": name, "kind": resource})
-	}
-	return 200, object
-}
-
-func (s *Server) delete(w http.ResponseWriter, r *http.Request) (int, Doc) {
-	code, object := s.get(w, r)
-	var options struct {
-		Preconditions struct {
-			UID string `json:"uid"`
-		} `json:"preconditions"`
-	}
-	_ = json.NewDecoder(r.Body).Decode(&options) // a body is optional
-	if uid := options.Preconditions.UID; code == 200 && uid != "" && uid != dig(object, "metadata")["uid"] {
-		return 409, status(409, "Conflict", "the UID in the precondition does not match the UID in record", Doc{"name": r.PathValue("name"), "kind": r.PathValue("resource")})
-	}
-	if code == 200 {
-		delete(s.objects, r.PathValue("resource")+"/"+r.PathValue("namespace")+"/"+r.PathValue("name"))
-		return 200, Doc{"kind": "Status", "apiVersion": "v1", "status": "Success"}
-	}
-	return code, object
 }

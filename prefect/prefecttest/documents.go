@@ -3,8 +3,9 @@ package prefecttest
 import (
 	"net/http"
 	"slices"
-	"strings"
 	"time"
+
+	"slipway/prefect"
 )
 
 func (s *Server) newFlow(body Doc) Doc {
@@ -34,7 +35,7 @@ func (s *Server) readFlow(r *http.Request, _ Doc) (int, any, *fault) {
 
 func (s *Server) filterFlows(_ *http.Request, body Doc) (int, any, *fault) {
 	by, _ := body["flows"].(Doc)
-	return http.StatusOK, page(s.flows, body, func(d Doc) bool { return anyOf(by["id"], d["id"]) && anyOf(by["name"], d["name"]) }), nil
+	return s.page(s.flows, body, "NAME_ASC", func(d Doc) bool { return anyOf(by["id"], d["id"]) && anyOf(by["name"], d["name"]) })
 }
 
 func (s *Server) newDeployment(body Doc) Doc {
@@ -89,9 +90,9 @@ func (s *Server) deleteDeployment(r *http.Request, _ Doc) (int, any, *fault) {
 func (s *Server) filterDeployments(_ *http.Request, body Doc) (int, any, *fault) {
 	by, _ := body["deployments"].(Doc)
 	byPool, _ := body["work_pools"].(Doc)
-	return http.StatusOK, page(s.deploys, body, func(d Doc) bool {
+	return s.page(s.deploys, body, "NAME_ASC", func(d Doc) bool {
 		return anyOf(by["id"], d["id"]) && anyOf(byPool["name"], d["work_pool_name"])
-	}), nil
+	})
 }
 
 func (s *Server) createLogs(_ *http.Request, body Doc) (int, any, *fault) {
@@ -104,18 +105,10 @@ func (s *Server) createLogs(_ *http.Request, body Doc) (int, any, *fault) {
 	return http.StatusCreated, nil, nil
 }
 
-// filterLogs knows the filter flow_run_id.any_, and the order TIMESTAMP_DESC.
+// filterLogs knows the filter flow_run_id.any_.
 func (s *Server) filterLogs(_ *http.Request, body Doc) (int, any, *fault) {
 	by, _ := body["logs"].(Doc)
-	lines := slices.Clone(s.logs)
-	slices.SortStableFunc(lines, func(a, b Doc) int {
-		order := strings.Compare(stampOf(a["timestamp"]), stampOf(b["timestamp"]))
-		if body["sort"] == "TIMESTAMP_DESC" && s.has("newest log lines first") {
-			return -order
-		}
-		return order
-	})
-	return http.StatusOK, page(lines, body, func(d Doc) bool { return anyOf(by["flow_run_id"], d["flow_run_id"]) }), nil
+	return s.page(s.logs, body, "TIMESTAMP_ASC", func(d Doc) bool { return anyOf(by["flow_run_id"], d["flow_run_id"]) })
 }
 
 // filterEvents knows the filter resource.id.
@@ -184,7 +177,7 @@ func (s *Server) AddRun(deployment string, due time.Time, fields Doc) string {
 	if d == nil {
 		s.tb.Fatalf("prefecttest: there is no deployment %q", deployment)
 	}
-	state := Doc{"type": "SCHEDULED", "state_details": Doc{"scheduled_time": stamp(due)}}
+	state := Doc{"type": "SCHEDULED", "state_details": Doc{"scheduled_time": prefect.Timestamp(due)}}
 	return s.newDeploymentRun(d, over(Doc{"state": state}, fields))["id"].(string)
 }
 

@@ -11,6 +11,9 @@ import (
 func (s *Server) newState(runID any, body Doc) Doc {
 	kind, _ := body["type"].(string)
 	state := Doc{"id": uuid.NewString(), "type": kind, "name": names[kind], "timestamp": s.time(), "message": body["message"], "data": body["data"]}
+	if !s.has("messages are kept") {
+		state["message"] = nil
+	}
 	if name, _ := body["name"].(string); name != "" {
 		state["name"] = name
 	}
@@ -177,49 +180,4 @@ func (s *Server) deleteRun(r *http.Request, _ Doc) (int, any, *fault) {
 
 func (s *Server) listStates(r *http.Request, _ Doc) (int, any, *fault) {
 	return http.StatusOK, append([]Doc{}, s.states[r.URL.Query().Get("flow_run_id")]...), nil
-}
-
-// filterRuns knows the filters id.any_, deployment_id.any_, state.type.any_ and
-// state.name.any_ (both, or either), work_pools.name.any_, and
-// work_pool_queues.id.any_.
-func (s *Server) filterRuns(_ *http.Request, body Doc) (int, any, *fault) {
-	byRun, _ := body["flow_runs"].(Doc)
-	byState, _ := byRun["state"].(Doc)
-	byPool, _ := body["work_pools"].(Doc)
-	byQueue, _ := body["work_pool_queues"].(Doc)
-	return http.StatusOK, page(s.runs, body, func(run Doc) bool {
-		return anyOf(byRun["id"], run["id"]) && anyOf(byRun["deployment_id"], run["deployment_id"]) &&
-			s.inState(byState, run) && anyOf(byQueue["id"], run["work_queue_id"]) && anyOf(byPool["name"], run["work_pool_name"])
-	}), nil
-}
-
-func (s *Server) inState(by, run Doc) bool {
-	ofType, ofName := anyOf(by["type"], run["state_type"]), anyOf(by["name"], run["state_name"])
-	if by["operator"] == "or_" && s.has("filters with or") {
-		return ofType || ofName
-	}
-	return ofType && ofName
-}
-
-// anyOf tells whether a filter {"any_": [...]}, absent or not, lets a value pass.
-func anyOf(filter, value any) bool {
-	f, _ := filter.(Doc)
-	list, given := f["any_"].([]any)
-	return !given || slices.Contains(list, value)
-}
-
-// page picks documents by offset and limit.
-func page(docs []Doc, body Doc, keep func(Doc) bool) []Doc {
-	found := []Doc{}
-	for _, d := range docs {
-		if keep(d) {
-			found = append(found, d)
-		}
-	}
-	found = found[min(len(found), int(number(body["offset"]))):]
-	limit := 200
-	if v, ok := body["limit"].(float64); ok {
-		limit = int(v)
-	}
-	return found[:min(len(found), limit)]
 }

@@ -14,12 +14,9 @@ func (s *Server) poll(r *http.Request, body Doc) (int, any, *fault) {
 	if f != nil {
 		return 0, nil, f
 	}
-	limit := 200
-	if v, ok := body["limit"].(float64); ok {
-		limit = int(v)
-	}
-	if s.has("poll limit") && limit > 200 {
-		return 0, nil, &fault{http.StatusUnprocessableEntity, Doc{"detail": "Invalid limit: must be less than or equal to 200."}}
+	limit, f := s.limitOf(body, "poll limit")
+	if f != nil {
+		return 0, nil, f
 	}
 	queues := s.queuesOf(pool)
 	if names, _ := body["work_queue_names"].([]any); len(names) > 0 {

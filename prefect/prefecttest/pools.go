@@ -123,10 +123,15 @@ func (s *Server) patchQueue(r *http.Request, body Doc) (int, any, *fault) {
 	return http.StatusNoContent, nil, nil
 }
 
-func (s *Server) filterQueues(r *http.Request, _ Doc) (int, any, *fault) {
+func (s *Server) filterQueues(r *http.Request, body Doc) (int, any, *fault) {
 	pool, f := s.pool(r)
-	return http.StatusOK, s.queuesOf(pool), f
+	if f != nil {
+		return 0, nil, f
+	}
+	return s.page(s.queuesOf(pool), body, "", all)
 }
+
+func all(Doc) bool { return true }
 
 // queuesOf lists a pool's queues by priority.
 func (s *Server) queuesOf(pool Doc) []Doc {
@@ -158,7 +163,7 @@ func (s *Server) heartbeat(r *http.Request, body Doc) (int, any, *fault) {
 	return http.StatusNoContent, nil, nil
 }
 
-func (s *Server) filterWorkers(r *http.Request, _ Doc) (int, any, *fault) {
+func (s *Server) filterWorkers(r *http.Request, body Doc) (int, any, *fault) {
 	pool, f := s.pool(r)
 	if f != nil {
 		return 0, nil, f
@@ -169,7 +174,7 @@ func (s *Server) filterWorkers(r *http.Request, _ Doc) (int, any, *fault) {
 			found = append(found, worker)
 		}
 	}
-	return http.StatusOK, found, nil
+	return s.page(found, body, "LAST_HEARTBEAT_TIME_DESC", all)
 }
 
 // number reads a JSON number, or a Go one of a seed; 0 for null.

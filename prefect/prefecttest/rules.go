@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"slipway/prefect"
 )
 
 // transition is a proposed state on its way through the rules.
@@ -52,7 +54,8 @@ var checks = []string{
 	"API version", "reserved pool name", "unique pool name", "whole heartbeat interval", "heartbeat makes the pool ready",
 	"poll limit", "unknown queue", "pool pause", "pool limit", "queue priority", "queue pause", "queue limit", "scheduled_before",
 	"scheduled_after", "start time order", "unknown keys of a run", "unknown keys of a state", "whole events",
-	"filters with or", "newest log lines first", "one event of an id", "retries of an engine are not polled",
+	"filters with or", "one event of an id", "retries of an engine are not polled", "list limit", "list offset", "lists in order",
+	"runs due after", "runs due before", "messages are kept",
 }
 
 // Rules names every rule, for Without.
@@ -178,7 +181,7 @@ func deploymentLimit(s *Server, t *transition) {
 		s.slots[t.run["id"].(string)] = true
 		return
 	}
-	instead := Doc{"type": "SCHEDULED", "name": "AwaitingConcurrencySlot", "state_details": Doc{"scheduled_time": stamp(s.now().Add(30 * time.Second))}}
+	instead := Doc{"type": "SCHEDULED", "name": "AwaitingConcurrencySlot", "state_details": Doc{"scheduled_time": prefect.Timestamp(s.now().Add(30 * time.Second))}}
 	if options, _ := d["concurrency_options"].(Doc); options["collision_strategy"] == "CANCEL_NEW" {
 		instead = Doc{"type": "CANCELLED", "message": "Deployment concurrency limit reached."}
 	}
@@ -219,5 +222,5 @@ func retryFailed(s *Server, t *transition) {
 	}
 	t.run["empirical_policy"] = over(over(Doc{}, policy), Doc{"retry_type": "in_process"})
 	at := s.now().Add(time.Duration(number(policy["retry_delay"])) * time.Second)
-	t.reject("Retrying", s.newState(t.run["id"], Doc{"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": Doc{"scheduled_time": stamp(at)}}))
+	t.reject("Retrying", s.newState(t.run["id"], Doc{"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": Doc{"scheduled_time": prefect.Timestamp(at)}}))
 }

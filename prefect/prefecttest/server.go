@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"slipway/prefect"
 )
 
 // Doc is a JSON object as the server stores and sends it.
@@ -35,6 +37,7 @@ type Server struct {
 	auth    string
 	csrf    map[string]string // client to token; nil: switched off
 	without []string
+	limit   int // of one answer of a list or poll
 	next    http.Handler
 
 	mu        sync.Mutex
@@ -69,10 +72,13 @@ func BasicAuth(auth string) Option { return func(s *Server) { s.auth = auth } }
 // CSRF switches CSRF protection on.
 func CSRF() Option { return func(s *Server) { s.csrf = map[string]string{} } }
 
+// APILimit sets PREFECT_SERVER_API_DEFAULT_LIMIT, which is 200.
+func APILimit(n int) Option { return func(s *Server) { s.limit = n } }
+
 // New starts a server that ends with the test.
 func New(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, now: time.Now, states: map[string][]Doc{}, slots: map[string]bool{}, workers: map[string]Doc{}}
+	s := &Server{tb: tb, now: time.Now, limit: 200, states: map[string][]Doc{}, slots: map[string]bool{}, workers: map[string]Doc{}}
 	for _, o := range opts {
 		o(s)
 	}
@@ -196,10 +202,7 @@ func (s *Server) handle(e endpoint) http.HandlerFunc {
 	}
 }
 
-func (s *Server) time() string { return stamp(s.now()) }
-
-// stamp spells a time as 3.x does; such times compare as text.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+func (s *Server) time() string { return prefect.Timestamp(s.now()) }
 
 // stampOf reads a time of a request; "" if there is none.
 func stampOf(v any) string {
@@ -208,5 +211,5 @@ func stampOf(v any) string {
 	if err != nil {
 		return ""
 	}
-	return stamp(t)
+	return prefect.Timestamp(t)
 }

@@ -1,6 +1,12 @@
+//go:build kube
+
 // Command kube is a real Kubernetes control plane in one multi-call binary: it
 // is linked from the official modules and behaves as the component whose name
 // it is started under (etcd, kube-apiserver, kube-controller-manager).
+//
+// It has a build tag of its own so that ./... leaves it out: else a plain go test,
+// go build or go vet in this module would compile all of Kubernetes for its own
+// settings, which takes minutes. Package cluster builds it.
 package main
 
 import (

@@ -7,12 +7,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+
+	"slipway/prefect"
 )
 
 type doc = map[string]any
@@ -33,11 +36,11 @@ type T struct {
 // fault ends a row.
 type fault string
 
-// busy ends a row whose server answered 503, which a server on SQLite does at
-// light load and which says nothing about a rule.
+// busy ends a row whose server answered 503 or too late, which a server on SQLite
+// does at light load and which says nothing about a rule.
 type busy string
 
-// mostBusy is how often a row is begun again, in a new world, after a 503.
+// mostBusy is how often a row is begun again, in a new world, after that.
 const mostBusy = 20
 
 // Check runs a row against a server whose address ends in /api, and returns the
@@ -45,6 +48,7 @@ const mostBusy = 20
 func Check(row Row, baseURL string) string {
 	words, again := "", true
 	for i := 0; again && i < mostBusy; i++ {
+		time.Sleep(time.Duration(i) * 100 * time.Millisecond) // for what holds the database's lock
 		words, again = attempt(row, baseURL)
 	}
 	return words
@@ -98,6 +102,12 @@ func (t *T) call(method, path string, body any, headers ...string) (int, any) {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := t.client.Do(req)
+	if late, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err); ok && late.Timeout() {
+		panic(busy(fmt.Sprintf("%s %s: %v", method, path, err)))
+	}
 	if err != nil {
 		t.failf("%s %s: %v", method, path, err)
 	}
@@ -134,8 +144,6 @@ func at(v any, path ...string) any {
 	return v
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
-
 // world is a pool with a deployment, of its own for each row.
 type world struct {
 	t                *T
@@ -156,12 +164,12 @@ func (t *T) world(limits doc) world {
 
 // run makes a scheduled run, due so long from now.
 func (w world) run(due time.Duration) string {
-	state := doc{"type": "SCHEDULED", "state_details": doc{"scheduled_time": stamp(time.Now().Add(due))}}
+	state := doc{"type": "SCHEDULED", "state_details": doc{"scheduled_time": prefect.Timestamp(time.Now().Add(due))}}
 	return at(w.t.expect(201, "POST", "/deployments/"+w.deployment+"/create_flow_run", doc{"state": state}), "id").(string)
 }
 
 func (w world) poll(extra doc) []any {
-	body := doc{"scheduled_before": stamp(time.Now())}
+	body := doc{"scheduled_before": prefect.Timestamp(time.Now())}
 	for k, v := range extra {
 		body[k] = v
 	}

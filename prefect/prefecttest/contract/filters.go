@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"slipway/prefect"
 )
 
 // engineRetry: a flow with retries that fails is SCHEDULED again, for its own
@@ -18,7 +20,7 @@ func engineRetry(t *T) {
 	t.equal("state", at(answer, "state", "name"), "AwaitingRetry")
 	got := t.expect(200, "GET", "/flow_runs/"+run, nil)
 	t.equal("retry type", at(got, "empirical_policy", "retry_type"), "in_process")
-	t.equal("polled runs", len(w.poll(doc{"scheduled_before": stamp(time.Now().Add(time.Hour))})), 0)
+	t.equal("polled runs", len(w.poll(doc{"scheduled_before": prefect.Timestamp(time.Now().Add(time.Hour))})), 0)
 	w.propose(201, "ACCEPT", run, doc{"type": "CRASHED"})
 }
 
@@ -51,7 +53,7 @@ func runsByState(t *T) {
 func deploymentsByPool(t *T) {
 	w, other := t.world(nil), t.world(nil)
 	found, _ := t.expect(200, "POST", "/deployments/filter", doc{
-		"work_pools": doc{"name": doc{"any_": []string{w.pool}}}, "sort": "NAME_ASC", "limit": 200, "offset": 0,
+		"work_pools": doc{"name": doc{"any_": []string{w.pool}}}, "sort": "CREATED_DESC", "limit": 200, "offset": 0,
 	}).([]any)
 	t.equal("number of deployments", len(found), 1)
 	t.equal("deployment", at(found[0], "id"), w.deployment)
@@ -62,7 +64,7 @@ func deploymentsByPool(t *T) {
 func newestLines(t *T) {
 	run := uuid.NewString()
 	line := func(message string, ago time.Duration) doc {
-		return doc{"name": "n", "level": 20, "message": message, "timestamp": stamp(time.Now().Add(-ago)), "flow_run_id": run}
+		return doc{"name": "n", "level": 20, "message": message, "timestamp": prefect.Timestamp(time.Now().Add(-ago)), "flow_run_id": run}
 	}
 	t.expect(201, "POST", "/logs/", []doc{line("second", 2*time.Second), line("third", time.Second), line("first", time.Minute)})
 	body := doc{"logs": doc{"flow_run_id": doc{"any_": []string{run}}}, "sort": "TIMESTAMP_DESC", "limit": 200}
@@ -79,9 +81,9 @@ func oneEvent(t *T) {
 	resource := "contract." + uuid.NewString()
 	first, last := uuid.NewString(), uuid.NewString()
 	for _, id := range []string{first, first, last} {
-		t.expect(204, "POST", "/events", []doc{{"id": id, "occurred": stamp(time.Now()), "event": "contract", "resource": doc{"prefect.resource.id": resource}, "related": []doc{}, "payload": doc{}}})
+		t.expect(204, "POST", "/events", []doc{{"id": id, "occurred": prefect.Timestamp(time.Now()), "event": "contract", "resource": doc{"prefect.resource.id": resource}, "related": []doc{}, "payload": doc{}}})
 	}
-	filter := doc{"occurred": doc{"since": stamp(time.Now().Add(-time.Hour))}, "resource": doc{"id": []string{resource}}}
+	filter := doc{"occurred": doc{"since": prefect.Timestamp(time.Now().Add(-time.Hour))}, "resource": doc{"id": []string{resource}}}
 	var events []any
 	for deadline := time.Now().Add(30 * time.Second); len(events) < 2 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		events, _ = at(t.expect(200, "POST", "/events/filter", doc{"filter": filter, "limit": 50}), "events").([]any)

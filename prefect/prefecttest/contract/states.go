@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"slipway/prefect"
 )
 
 func unnamedClaim(t *T) {
@@ -74,7 +76,7 @@ func unclaimTimes(t *T) {
 	run := w.run(-time.Minute)
 	due := at(t.expect(200, "GET", "/flow_runs/"+run, nil), "expected_start_time")
 	w.propose(201, "ACCEPT", run, claim(uuid.NewString()))
-	later := stamp(time.Now().Add(time.Hour))
+	later := prefect.Timestamp(time.Now().Add(time.Hour))
 	w.propose(201, "ACCEPT", run, doc{"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": doc{"scheduled_time": later}})
 	got := t.expect(200, "GET", "/flow_runs/"+run, nil)
 	t.equal("run_count", at(got, "run_count"), 0)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"slipway/prefect"
 )
 
 // Table is every rule.
@@ -23,6 +25,9 @@ var Table = []Row{
 	{"Late is for scheduled runs", "3", late},
 	{"a full deployment answers AwaitingConcurrencySlot", "3", slots},
 	{"a full deployment that cancels answers CANCELLED", "3", cancelNew},
+	{"a repeat of any proposal is a REJECT while the run is in it", "2", repeatedProposals},
+	{"a repeat that comes when the run has moved on is not recognised", "2", lateRepeats},
+	{"a state keeps its message", "1", messages},
 	{"claims by state", "4", claimsByState},
 	{"a refused claim says why", "4", reasons},
 	{"a second RUNNING is accepted", "4", secondRunning},
@@ -48,6 +53,9 @@ var Table = []Row{
 	{"an engine's retry is not polled", "retries", engineRetry},
 	{"runs by type or name of state", "filters", runsByState},
 	{"deployments of a work pool", "filters", deploymentsByPool},
+	{"runs by due time, inclusive", "filters", runsByDueTime},
+	{"lists have limits and offsets", "filters", lists},
+	{"lists have an order", "filters", ordered},
 	{"log lines of a run, the newest first", "filters", newestLines},
 	{"an event is kept once", "filters", oneEvent},
 }
@@ -158,7 +166,7 @@ func claimsByState(t *T) {
 	}
 	run := w.run(-time.Minute)
 	w.propose(201, "ACCEPT", run, doc{"type": "RUNNING"})
-	w.propose(201, "ACCEPT", run, doc{"type": "PAUSED", "state_details": doc{"pause_timeout": stamp(time.Now().Add(time.Hour)), "pause_key": "k"}})
+	w.propose(201, "ACCEPT", run, doc{"type": "PAUSED", "state_details": doc{"pause_timeout": prefect.Timestamp(time.Now().Add(time.Hour)), "pause_key": "k"}})
 	w.propose(200, "REJECT", run, claim(uuid.NewString()))
 }
 

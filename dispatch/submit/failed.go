@@ -1,0 +1,224 @@
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"slipway/dispatch/report"
+	"slipway/dispatch/workpool"
+	"slipway/kube"
+	"slipway/prefect"
+)
+
+const (
+	// maxAttempts is how many refusals that time may mend a claim meets before it
+	// is given back.
+	maxAttempts = 3
+	// maxForbiddenRetries is how many refusals by RBAC are put down to a server that
+	// does not even say whether it is ready; with pauses, twelve seconds.
+	maxForbiddenRetries = 5
+	// maxUnsure is how many attempts of unknown effect in a row block a namespace.
+	maxUnsure = 3
+)
+
+// failed ends the submission if another attempt would be useless or harmful; nil
+// if another one is due.
+func (s *submission) failed(ctx context.Context, attempt int, err error) *Result {
+	var e *kube.Error
+	errors.As(err, &e)
+	switch {
+	case kube.IsRefused(err):
+		return s.refused(ctx, attempt, e)
+	case kube.IsNotDone(err):
+		return s.notDone(ctx, attempt, e)
+	}
+	s.unsure = true
+	s.unsureInRow++
+	return nil
+}
+
+// refused: the same request never succeeds.
+func (s *submission) refused(ctx context.Context, attempt int, e *kube.Error) *Result {
+	if s.unsure {
+		return s.result(report.Unknown, "%s, after an attempt whose effect is not known; a later sweep settles it", s.Session.Text(e))
+	}
+	if kube.IsForbidden(e) && !s.confirmForbidden(ctx, attempt) {
+		return nil
+	}
+	r := s.crash(ctx, "Slipway cannot create the Job of this flow run: "+s.Session.Text(e)+hint(e))
+	s.dropSecrets(ctx, r)
+	return r
+}
+
+// confirmForbidden tells whether a refusal by RBAC is the server's last word: the
+// second one of a server that is ready. One that is starting refuses everybody until
+// it has read its roles (seen on kube-apiserver 1.36.3).
+func (s *submission) confirmForbidden(ctx context.Context, attempt int) bool {
+	err := s.Session.Kube.Ready(ctx)
+	if err == nil || kube.IsRefused(err) && attempt >= maxForbiddenRetries {
+		s.forbidden++
+	}
+	return s.forbidden > 1
+}
+
+// notDone: it had no effect, and may succeed later.
+func (s *submission) notDone(ctx context.Context, attempt int, e *kube.Error) *Result {
+	if s.Repair {
+		s.tellOnce(ctx, s.Session.Text(e))
+		return s.result(report.Unknown, "%s; the next sweep tries again", s.Session.Text(e))
+	}
+	quota := e.Status == http.StatusForbidden
+	if s.unsure || !quota && attempt+1 < maxAttempts {
+		return nil
+	}
+	r := s.unclaim(ctx, s.Session.Text(e), e.RetryAfter)
+	r.Blocked = s.block(e, quota)
+	return r
+}
+
+// block keeps the pass from claiming more runs that would meet the same.
+func (s *submission) block(e *kube.Error, quota bool) *Block {
+	b := &Block{Reason: "not claimed, because of what an earlier run met: " + s.Session.Text(e)}
+	if quota {
+		b.Namespace = s.Place.Namespace
+		return b
+	}
+	kind := workpool.Unavailable
+	if e.Status == http.StatusUnauthorized {
+		kind = workpool.Denied
+	}
+	b.Ends = &workpool.Error{Kind: kind, Message: "create Jobs", Err: e}
+	return b
+}
+
+// outOfTime: past the deadline a sweep may take over, so this one stops.
+func (s *submission) outOfTime(ctx context.Context) Result {
+	if !s.unsure && !s.Repair {
+		return *s.unclaim(ctx, fmt.Sprintf("no Job could be created within %s (SLIPWAY_DEADLINE)", s.Session.Options.Deadline), 0)
+	}
+	cause := "its answer was lost"
+	if s.last != nil {
+		cause = s.Session.Text(s.last)
+	}
+	if s.Final {
+		return *s.crash(ctx, fmt.Sprintf("Slipway could not create the Job %s of this flow run within %s: %s", s.Place, s.Claim.Age(s.Session.Options.Now()).Round(time.Second), cause))
+	}
+	s.tellOnce(ctx, cause)
+	r := Resultf(report.Unknown, "whether its Job %s exists could not be learned: %s; a later sweep settles it", s.Place, cause)
+	if s.unsureInRow >= maxUnsure {
+		r.Blocked = &Block{Namespace: s.Place.Namespace, Reason: "not claimed, because of what an earlier run met: " + cause}
+	}
+	return r
+}
+
+// tellOnce writes into the run's log why there is no Job, unless the last line about
+// it says the same.
+func (s *submission) tellOnce(ctx context.Context, cause string) {
+	prefix := fmt.Sprintf("Job %s is not created: ", s.Place)
+	message := prefix + NotCreated + ": " + cause
+	told, err := s.Session.Tells(ctx, s.Run.ID, prefix, message, workpool.SameText)
+	if err == nil && !told {
+		s.Session.Tell(ctx, s.Run.ID, workpool.LevelWarning, message)
+	}
+}
+
+// NotCreated is the diagnosis of a Job whose creation is answered by errors.
+const NotCreated = "JobNotCreated"
+
+// UnclaimMargin is the time that giving back takes at most, clocks considered.
+const UnclaimMargin = 5 * time.Second
+
+// backOff is the least time until a run whose claim was given back is due again.
+const backOff = 30 * time.Second
+
+// alone tells whether nobody else can be making the Job. From its grace on a sweep
+// does: to give the claim back then would be to let two Jobs run, and the Secrets are
+// that sweep's.
+func (s *submission) alone() bool {
+	return !s.Repair && s.Session.Options.OrphanGrace-s.Claim.Age(s.Session.Options.Now()) >= UnclaimMargin
+}
+
+// unclaim gives the run back to the pool. Only the owner does so, and only when
+// it is certain that no Job was made: a late one would run beside the next claim's.
+func (s *submission) unclaim(ctx context.Context, why string, wait time.Duration) *Result {
+	if !s.alone() {
+		return s.result(report.Unknown, "%s; it stays PENDING, and a sweep tries again", why)
+	}
+	due := s.Session.ServerNow().Add(max(wait, backOff))
+	if s.Claim.Due.After(due) {
+		due = s.Claim.Due
+	}
+	r := s.settle(ctx, report.Unclaimed, why, workpool.Change{Type: "SCHEDULED", Name: "AwaitingRetry", Due: due})
+	s.dropSecrets(ctx, r)
+	return r
+}
+
+// crash ends the run for good, with the reason where its owner looks for it. Where
+// others may have made the Job, it must provably not be there.
+func (s *submission) crash(ctx context.Context, why string) *Result {
+	if !s.alone() {
+		if _, err := s.Session.Kube.Job(ctx, s.Place.Namespace, s.Place.Name); !kube.IsNotFound(err) {
+			return s.result(report.Unknown, "%s; its Job exists all the same, or cannot be read; a later sweep settles it", why)
+		}
+	}
+	r := Crash(ctx, s.Session, s.Run, s.Claim, why)
+	return &r
+}
+
+// Crash makes a run that is PENDING under a claim CRASHED, and writes the reason
+// into its log.
+func Crash(ctx context.Context, session *workpool.Session, run *prefect.FlowRun, held Claim, why string) Result {
+	s := &submission{Submission: Submission{Session: session, Run: run, Claim: held}}
+	r := s.settle(ctx, report.Refused, why, workpool.Change{Type: "CRASHED", Name: "Crashed"})
+	if r.Outcome == report.Refused {
+		session.Tell(ctx, run.ID, workpool.LevelError, why)
+	}
+	return *r
+}
+
+// Cancel ends a run that is PENDING under a claim and that nobody can start.
+func Cancel(ctx context.Context, session *workpool.Session, run *prefect.FlowRun, held Claim, why string) Result {
+	s := &submission{Submission: Submission{Session: session, Run: run, Claim: held}}
+	return *s.settle(ctx, report.Refused, why, workpool.Change{Type: "CANCELLED", Name: "Cancelled"})
+}
+
+// settle proposes the state that ends a submission, and names the outcome.
+func (s *submission) settle(ctx context.Context, outcome report.Outcome, why string, change workpool.Change) *Result {
+	why = s.Session.Options.Redactor.Text(why)
+	change.RunID, change.Message = s.Run.ID, why
+	change.Still = func(run *prefect.FlowRun) bool { return s.Claim.HeldBy(run.State) }
+	done, err := s.Session.Propose(ctx, change)
+	switch {
+	case err != nil:
+		return s.result(report.Unknown, "%s; and that could not be written: %s; the run stays PENDING until a later sweep settles it", why, s.Session.Text(err))
+	case !done.Accepted:
+		return s.result(report.Skipped, "%s; %s", why, done.Answer)
+	}
+	return s.result(outcome, "%s", why)
+}
+
+// Pause is how long to wait before the next attempt.
+func Pause(attempt int, err error) time.Duration {
+	const most = 5 * time.Second
+	wait := min(500*time.Millisecond<<min(attempt, 10), most)
+	var e *kube.Error
+	if errors.As(err, &e) {
+		wait = max(wait, min(e.RetryAfter, most))
+	}
+	return wait
+}
+
+// hint says what to do about the commonest refusals.
+func hint(e *kube.Error) string {
+	switch e.Status {
+	case http.StatusForbidden:
+		return ". If RBAC refused it: Slipway's service account needs the verbs of its Role in that namespace"
+	case http.StatusNotFound:
+		return ". Create the namespace, or name another one in the job variable namespace"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,125 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+
+	"golang.org/x/sync/errgroup"
+
+	"slipway/dispatch/report"
+	"slipway/dispatch/workpool"
+	"slipway/prefect"
+)
+
+// Request says what a sweep looks at.
+type Request struct {
+	WorkPools []string
+	DryRun    bool // decide, and repair nothing
+}
+
+// sweep is one of one work pool.
+type sweep struct {
+	session *workpool.Session
+	dry     bool
+	report  *report.Sweep
+	events  events // of pods, for the end of the sweep
+
+	jobs   []*listed            // unfinished Jobs of this work pool
+	byRun  map[string][]*listed // by flow run id
+	listed map[string]bool      // namespaces whose Jobs are listed; "" for all
+}
+
+// Run repairs one work pool, and adds to the report a row for each run that needed a
+// look. Running it twice, or beside another, repairs nothing twice. Errors are
+// *workpool.Error.
+func Run(ctx context.Context, session *workpool.Session, dry bool, r *report.Sweep) error {
+	s := &sweep{session: session, dry: dry, report: r, byRun: map[string][]*listed{}, listed: map[string]bool{}}
+	s.listJobs(ctx)
+	subjects, err := s.triage(ctx)
+	if err != nil {
+		return err
+	}
+	rows := s.judgeAll(ctx, subjects)
+	s.sendEvents(ctx)
+	for i := range rows {
+		for _, row := range rows[i] {
+			r.Add(row, dry)
+		}
+	}
+	return ctx.Err()
+}
+
+// judgeAll looks at the subjects, several at once and in an order that differs from
+// sweep to sweep: whatever the time allows, none is always the last.
+func (s *sweep) judgeAll(ctx context.Context, subjects []*subject) [][]report.Row {
+	rows := make([][]report.Row, len(subjects))
+	var group errgroup.Group
+	group.SetLimit(max(s.session.Options.Concurrency, 1))
+	for _, i := range rand.Perm(len(subjects)) { //nolint:gosec // no secret depends on it
+		group.Go(func() error {
+			if ctx.Err() == nil {
+				rows[i] = s.judge(ctx, subjects[i])
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // the goroutines return nil
+	if ctx.Err() != nil {
+		s.session.Warn("not every flow run was looked at: %v; the next sweep goes on", context.Cause(ctx))
+	}
+	return rows
+}
+
+// judge looks at one run, decides, and applies the decisions.
+func (s *sweep) judge(ctx context.Context, subject *subject) []report.Row {
+	if subject.row != nil {
+		return []report.Row{*subject.row}
+	}
+	world, run, err := Look(ctx, s.session, subject.id, subject.jobs)
+	if err != nil {
+		reason := s.session.Text(err)
+		s.session.Warn("flow run %s could not be judged: %s", subject.id, reason)
+		return []report.Row{{ID: subject.id, State: subject.state, Action: report.LeaveAlone, Reason: reason}}
+	}
+	var rows []report.Row
+	for _, d := range Decide(world, s.session.ServerNow(), GracesOf(s.session.Options)) {
+		rows = append(rows, s.carryOut(ctx, world, run, d))
+	}
+	return rows
+}
+
+// carryOut applies one decision, unless this is a dry run, and tells of it.
+func (s *sweep) carryOut(ctx context.Context, w World, run *prefect.FlowRun, d Decision) report.Row {
+	redactor := s.session.Options.Redactor
+	row := report.Row{ID: w.RunID, Name: w.Name, State: w.State, Action: d.Action, Reason: redactor.Text(d.Reason)}
+	if d.Job.Place.Known() && d.Job.State != Absent {
+		row.Job = d.Job.Place.String()
+	}
+	if !s.dry {
+		a := &application{sweep: s, world: w, run: run, decision: d}
+		row.Done, row.Outcome = a.apply(ctx)
+		row.Outcome = redactor.Text(row.Outcome)
+	}
+	if w.State == "CANCELLING" && d.Job.State.Live() {
+		s.markEnding()
+	}
+	if d.Action.Repairs() && !s.dry {
+		s.session.Options.Log.LogAttrs(ctx, slog.LevelInfo, "repair",
+			slog.String("work_pool", s.report.Pool), slog.String("flow_run_id", row.ID), slog.String("state", row.State),
+			slog.String("job", row.Job), slog.String("action", string(row.Action)), slog.String("reason", row.Reason),
+			slog.Bool("done", row.Done), slog.String("outcome", row.Outcome))
+	}
+	return row
+}
+
+// GracesOf are those of the settings. A Job whose creation fails without end is given
+// up after a quarter of an hour, unless the settings say otherwise.
+func GracesOf(o workpool.Options) Graces {
+	return Graces{Orphan: o.OrphanGrace, Foreign: o.ForeignOrphanGrace, Settle: o.SettleGrace, Claim: o.Deadline, Limits: o.StartLimits}
+}
+
+func (s *sweep) miss(err error, consequence string) {
+	s.session.Warn("%s", fmt.Sprintf("%v; %s", err, consequence))
+}

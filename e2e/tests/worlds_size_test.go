@@ -1,0 +1,124 @@
+package tests
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// memoryLimit is that of the manifests in deploy/.
+const memoryLimit = 128 << 20
+
+// TestWorldManyFinishedJobs: the namespace holds very many finished Jobs, as the
+// default template leaves them there. Passes and sweeps work as ever.
+func TestWorldManyFinishedJobs(t *testing.T) {
+	t.Parallel() // it mostly waits
+	n := 500
+	if full {
+		n = 10_000
+	}
+	const pool, label = "finished", "test.slipway/finished"
+	p := first(t, false)
+	until := newSignal(t)
+	d := p.pool(t, pool, nil)
+	model := p.subject(t, kind{name: "model", attempts: 1, end: "COMPLETED"}, d, nil, until)
+	p.dispatch(t, pool)
+	untilJobEnded(t, model)
+	finishedJobs(t, n, label, jobOf(t, model.id))
+	t.Cleanup(func() {
+		background := metav1.DeletePropagationBackground
+		if err := w.Cluster.Client.BatchV1().Jobs("dev").DeleteCollection(contextAfter(t), metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: label}); err != nil {
+			t.Error(err)
+		}
+	})
+	subjects := []*subject{model}
+	for _, k := range kinds() {
+		subjects = append(subjects, p.subject(t, k, d, nil, until))
+	}
+	peak := map[bool]int64{}
+	measure := func(clusterWide bool, verb string) {
+		place := first(t, clusterWide)
+		peak[clusterWide] = max(peak[clusterWide], place.slipway(t, verb, "--work-pool", pool).PeakMemory)
+	}
+	for _, clusterWide := range []bool{false, true} {
+		measure(clusterWide, "dispatch")
+		measure(clusterWide, "sweep")
+	}
+	come := start(t, trigger{p, []string{pool}}, trigger{first(t, true), []string{pool}})
+	untilHeld(t, subjects, 5*time.Minute)
+	come.more(t, 2)
+	until.give(t)
+	untilEnded(t, subjects, 5*time.Minute)
+	come.stop()
+	judge(t, fmt.Sprintf("%d finished Jobs beside it", n), pool+"-", 0, subjects,
+		fmt.Sprintf("peak memory %d MiB namespaced, %d MiB cluster-wide", peak[false]>>20, peak[true]>>20))
+	for _, most := range peak {
+		if most > memoryLimit {
+			t.Errorf("a pass took %d MiB", most>>20)
+		}
+	}
+}
+
+func jobOf(t *testing.T, id string) *batchv1.Job {
+	t.Helper()
+	list, err := w.Cluster.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: "prefect.io/flow-run-id=" + id})
+	if err != nil || len(list.Items) != 1 {
+		t.Fatalf("%d Jobs of run %s, %v", len(list.Items), id, err)
+	}
+	return &list.Items[0]
+}
+
+// finishedJobs makes Jobs that are in all like a finished one, but that no
+// controller looks at, and that they are of runs that Prefect has forgotten.
+func finishedJobs(t *testing.T, n int, label string, model *batchv1.Job) {
+	t.Helper()
+	var all sync.WaitGroup
+	var next atomic.Int64
+	for range 8 {
+		all.Go(func() {
+			for int(next.Add(1)) <= n && !t.Failed() {
+				if err := finishedJob(t.Context(), label, model); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func finishedJob(ctx context.Context, label string, model *batchv1.Job) error {
+	nobody := "test.slipway/nobody"
+	job := &batchv1.Job{Spec: *model.Spec.DeepCopy()}
+	job.Spec.Selector, job.Spec.ManagedBy = nil, &nobody
+	job.Spec.Template.Labels = nil
+	job.GenerateName, job.Namespace = "old-", model.Namespace
+	job.Labels = map[string]string{label: ""}
+	for key, value := range model.Labels {
+		if key != "controller-uid" && key != "job-name" && key != "batch.kubernetes.io/controller-uid" && key != "batch.kubernetes.io/job-name" {
+			job.Labels[key] = value
+		}
+	}
+	job.Annotations = map[string]string{}
+	for key, value := range model.Annotations {
+		job.Annotations[key] = value
+	}
+	job.Labels["prefect.io/flow-run-id"] = uuid.NewString()
+	job.Annotations["slipway/transition-id"] = uuid.NewString()
+	jobs := w.Cluster.Client.BatchV1().Jobs(model.Namespace)
+	made, err := jobs.Create(ctx, job, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	made.Status = *model.Status.DeepCopy()
+	made.Status.StartTime = &made.CreationTimestamp
+	made.Status.CompletionTime = &made.CreationTimestamp
+	_, err = jobs.UpdateStatus(ctx, made, metav1.UpdateOptions{})
+	return err
+}

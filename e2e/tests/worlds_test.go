@@ -1,0 +1,280 @@
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"slipway/e2e/prefectserver"
+	"slipway/e2e/world"
+)
+
+// place is an installation of Slipway: the Prefect server that it serves, and the
+// rights that it has in the cluster.
+type place struct {
+	name       string
+	server     *prefectserver.Server
+	kubeconfig string
+	settings   []string // more of its environment
+}
+
+// hasty are settings with which a sweep does within seconds what it does at all.
+var hasty = []string{"SLIPWAY_SETTLE_GRACE=1s", "SLIPWAY_ORPHAN_GRACE=1s"}
+
+// first serves the world's own Prefect server, with the rights of deploy/namespace
+// in the namespace dev, or with those of deploy/overlays/cluster-wide.
+func first(t *testing.T, clusterWide bool, settings ...string) place {
+	t.Helper()
+	p := place{name: "first", server: w.Prefect, kubeconfig: w.Kubeconfig, settings: append(slices.Clone(hasty), settings...)}
+	if !clusterWide {
+		return p
+	}
+	var err error
+	if p.kubeconfig, err = w.ClusterWide(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// second serves the second Prefect server, with the same rights as first.
+func second(t *testing.T, clusterWide bool, settings ...string) place {
+	t.Helper()
+	p := first(t, clusterWide, settings...)
+	var err error
+	if p.server, err = w.Second(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.name = "second"
+	return p
+}
+
+func rights(clusterWide bool) string {
+	if clusterWide {
+		return "cluster-wide"
+	}
+	return "namespaced"
+}
+
+// with is the same place with more settings.
+func (p place) with(settings ...string) place {
+	p.settings = append(slices.Clone(p.settings), settings...)
+	return p
+}
+
+func (p place) env() []string {
+	return append([]string{"PREFECT_API_URL=" + p.server.API, "KUBECONFIG=" + p.kubeconfig}, p.settings...)
+}
+
+// slipway runs the command line at this place, and wants it to end well.
+func (p place) slipway(t *testing.T, args ...string) world.Result {
+	t.Helper()
+	result := p.attempt(t, args...)
+	if result.Code != 0 && t.Context().Err() == nil {
+		t.Errorf("slipway %v at the %s server ended with %d:\n%s%s", args, p.name, result.Code, result.Stdout, result.Stderr)
+	}
+	return result
+}
+
+// attempt runs the command line to whatever end.
+func (p place) attempt(t *testing.T, args ...string) world.Result {
+	t.Helper()
+	result, err := w.SlipwayWith(t.Context(), p.env(), args...)
+	if err != nil && t.Context().Err() == nil {
+		t.Errorf("slipway %v: %v", args, err)
+	}
+	return result
+}
+
+func (p place) dispatch(t *testing.T, pools ...string) world.Result {
+	t.Helper()
+	return p.slipway(t, append([]string{"dispatch", "-o", "json"}, poolFlags(pools)...)...)
+}
+
+func (p place) sweep(t *testing.T, pools ...string) world.Result {
+	t.Helper()
+	return p.slipway(t, append([]string{"sweep", "-o", "json"}, poolFlags(pools)...)...)
+}
+
+func poolFlags(pools []string) (flags []string) {
+	for _, pool := range pools {
+		flags = append(flags, "--work-pool", pool)
+	}
+	return flags
+}
+
+// pool makes a work pool and a deployment in it whose runs are probes.
+func (p place) pool(t *testing.T, name string, variables map[string]any) (deployment string) {
+	t.Helper()
+	template, err := world.Template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.poolOf(t, name, template, variables)
+}
+
+func (p place) poolOf(t *testing.T, name string, template json.RawMessage, variables map[string]any) (deployment string) {
+	t.Helper()
+	if err := p.server.CreatePool(t.Context(), name, template); err != nil {
+		t.Fatal(err)
+	}
+	return p.deploy(t, name, variables)
+}
+
+func (p place) deploy(t *testing.T, pool string, variables map[string]any) string {
+	t.Helper()
+	flow, err := p.server.CreateFlow(t.Context(), "probe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]any{"image": world.Probe, "namespace": world.Namespace, "service_account_name": "worker", "name": pool}
+	maps.Copy(all, variables)
+	id, err := p.server.CreateDeployment(t.Context(), flow, pool, pool, map[string]any{"job_variables": all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (p place) call(t *testing.T, method, path string, body any) {
+	t.Helper()
+	if err := p.server.Call(t.Context(), method, path, body, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// signal is a file that many probes wait for.
+type signal string
+
+func newSignal(t *testing.T) signal {
+	t.Helper()
+	return signal(filepath.Join(t.TempDir(), "go"))
+}
+
+func (s signal) give(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(string(s), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// triggers come again and again, side by side, each as soon as its last pass is
+// over.
+type triggers struct {
+	rounds []atomic.Int64 // of each
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+}
+
+// trigger is one of them: passes and sweeps in turn over work pools.
+type trigger struct {
+	place place
+	pools []string
+}
+
+// start lets triggers come until stop, or until the test ends.
+func start(t *testing.T, list ...trigger) *triggers {
+	ctx, cancel := context.WithCancel(t.Context())
+	all := &triggers{rounds: make([]atomic.Int64, len(list)), cancel: cancel}
+	for i, trigger := range list {
+		all.all.Go(func() {
+			for ctx.Err() == nil {
+				trigger.place.sweep(t, trigger.pools...)
+				trigger.place.dispatch(t, trigger.pools...)
+				all.rounds[i].Add(1)
+				select {
+				case <-ctx.Done():
+				case <-time.After(500 * time.Millisecond): // others use the machine too
+				}
+			}
+		})
+	}
+	t.Cleanup(all.stop)
+	return all
+}
+
+func (all *triggers) stop() {
+	all.cancel()
+	all.all.Wait()
+}
+
+// more waits until each trigger has come so many times from now on.
+func (all *triggers) more(t *testing.T, rounds int64) {
+	t.Helper()
+	want := make([]int64, len(all.rounds))
+	for i := range want {
+		want[i] = all.rounds[i].Load() + rounds + 1 // the one that is under way does not count
+	}
+	within(t, 5*time.Minute, fmt.Sprintf("%d rounds of each trigger", rounds), func() bool {
+		for i := range want {
+			if all.rounds[i].Load() < want[i] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// within repeats a check until it holds.
+func within(t *testing.T, limit time.Duration, what string, check func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !check(); time.Sleep(500 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: this does not come about within %s", what, limit)
+		}
+	}
+}
+
+// executionsOf counts how often the probe ran for a run.
+func executionsOf(t *testing.T, id string) int {
+	t.Helper()
+	counts, err := w.Executions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return counts[id]
+}
+
+// jobsDeleted are the names of the Jobs that Slipway's accounts deleted, of those
+// whose names begin so.
+func jobsDeleted(t *testing.T, prefix string) map[string]bool {
+	t.Helper()
+	deletions, err := w.Cluster.JobDeletions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, d := range deletions {
+		if strings.HasPrefix(d.ObjectRef.Name, prefix) {
+			names[d.ObjectRef.Namespace+"/"+d.ObjectRef.Name] = true
+		}
+	}
+	return names
+}
+
+// killedAt runs the command line until it dies before, or after, the effect of the
+// first request that match finds.
+func (p place) killedAt(t *testing.T, match func(*http.Request) bool, after bool, args ...string) {
+	t.Helper()
+	gate := p.cutter(t)
+	if !gate.cut(t, gate.behind(t, "SLIPWAY_CONCURRENCY=1"), 0, match, after, args...) {
+		t.Fatalf("slipway %v made no such request", args)
+	}
+}
+
+func makesJob(r *http.Request) bool {
+	return r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs")
+}
+
+func writesPID(r *http.Request) bool {
+	return r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/flow_runs/")
+}
