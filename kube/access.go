@@ -33,7 +33,7 @@ func (c *Client) May(ctx context.Context, a Access) (bool, error) {
 	return review.Status.Allowed, err
 }
 
-// Has tells whether an object of the core API exists, such as one of
+// Has reports whether an object of the core API exists, such as one of
 // serviceaccounts, secrets or namespaces. If it may not be read, the error is one
 // of IsRefused.
 func (c *Client) Has(ctx context.Context, namespace, resource, name string) (bool, error) {

@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// SameCause reports whether two diagnosis texts tell of one cause. Texts may differ
+// SameCause reports whether two diagnosis texts are about one cause. Texts may differ
 // in what is random or changes by itself:
 //   - the names of pods that the Job controller tries to create, and of sandboxes;
 //   - the order of the scheduler's reasons;
 //   - whether the kubelet pulls an image or waits to pull it again.
 //
-// Texts that differ in anything else, such as a digit, tell of two causes.
+// Texts that differ in anything else, such as a digit, are about two causes.
 func SameCause(a, b string) bool { return a == b || canonical(a) == canonical(b) }
 
 // randomNames matches `pods "etl-x7kqz"` of the Job controller and `sandbox
 // "0a1b..."` of the container runtime: each attempt has a new name.
 var randomNames = regexp.MustCompile(`\b(pods|sandbox) "[^"]*"`)
 
-// pullStates matches the two forms in which the kubelet alternately tells of one
-// image that cannot be pulled. The second form may quote the first.
+// pullStates matches the two forms that the kubelet uses alternately for one image
+// that cannot be pulled: while it pulls, and while it waits to pull again.
 var pullStates = regexp.MustCompile(`\b(ImagePullBackOff: Back-off pulling image "[^"]*": )?ErrImagePull: `)
 
 // schedulerReasons is followed by the scheduler's reasons, as in "0/3 nodes are

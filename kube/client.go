@@ -117,7 +117,7 @@ func (c *Client) send(ctx context.Context, op string, req *rest.Request, read fu
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	if err := c.limiter.Wait(ctx); err != nil {
-		return nil, &Error{Op: op, Kind: NotDone, Err: fmt.Errorf("no request was sent within %s: SLIPWAY_KUBE_QPS and SLIPWAY_KUBE_BURST hold it back: %w", c.timeout, err)}
+		return nil, &Error{Op: op, Kind: NotDone, Err: fmt.Errorf("no request was sent within %s: SLIPWAY_KUBE_QPS and SLIPWAY_KUBE_BURST limit the requests: %w", c.timeout, err)}
 	}
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{

@@ -14,7 +14,7 @@ import (
 // Event is an event of the cluster about one object. Kubernetes counts equal events
 // in one.
 type Event struct {
-	First   time.Time // when it happened first; zero: not told
+	First   time.Time // when it happened first; zero: not known
 	Last    time.Time // when it happened last
 	Count   int32     // how often it happened
 	Warning bool      // its type is Warning, not Normal

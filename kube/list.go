@@ -17,8 +17,8 @@ import (
 type JobList struct {
 	Namespace     string // "": all namespaces
 	LabelSelector string
-	// FieldSelector "status.successful=0" leaves out the Jobs of which a pod has
-	// succeeded. API servers know metadata.name, metadata.namespace and this field.
+	// FieldSelector may name metadata.name, metadata.namespace and status.successful:
+	// API servers know no other fields of Jobs. See NotSucceeded.
 	FieldSelector string
 	Keys          []string // labels and annotations to keep
 	PageSize      int      // Jobs per request at most; 0: 500

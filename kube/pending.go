@@ -26,7 +26,7 @@ func (c *Client) DiagnosePending(ctx context.Context, pod PodStatus) (*Diagnosis
 }
 
 // DiagnosePodless says why a Job has no pod, from the Job's events. It returns nil
-// if nothing tells, as for a suspended Job, and an error if the events cannot be
+// if no event says why, as for a suspended Job, and an error if the events cannot be
 // read.
 func (c *Client) DiagnosePodless(ctx context.Context, job *Job) (*Diagnosis, error) {
 	if job.Suspended {

@@ -23,12 +23,12 @@ type PodStatus struct {
 	Started    bool   // one of its containers, init or main, runs or has ever run
 	Restarts   int    // of its main containers
 	Created    time.Time
-	Since      time.Time  // when it came into its phase; zero if its containers do not tell
+	Since      time.Time  // when it came into its phase; zero: its containers do not say
 	EndReason  string     // of the first main container that has ended; "": none has
 	Conditions string     // in one line; "": it has none
 	Diagnosis  *Diagnosis // from its status alone; nil: nothing is wrong. See DiagnosePending
 
-	// Main and Others are the containers whose logs tell why the pod failed. Others
+	// Main and Others are the containers whose logs say why the pod failed. Others
 	// are read if the logs of Main are empty (the rule of prefect-kubernetes 0.8.0,
 	// observer.py).
 	Main, Others []string

@@ -104,7 +104,7 @@ func unschedulable(pod *podObject) *Diagnosis {
 	return nil
 }
 
-// unschedulableFor reads the scheduler's message: nothing else tells the cause.
+// unschedulableFor reads the scheduler's message: nothing else says the cause.
 func unschedulableFor(message string) Category {
 	switch {
 	case strings.Contains(message, "taint"):
@@ -223,7 +223,7 @@ func (p *podObject) failingSince(c containerStatus) time.Time {
 	return p.couldStart(c)
 }
 
-// phaseSince is when a pod came into its phase; zero if nothing tells.
+// phaseSince is when a pod came into its phase; zero if its status does not say.
 func (p *podObject) phaseSince() time.Time {
 	var since time.Time
 	switch p.Status.Phase {

@@ -4,13 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 )
 
 // scanner reads a JSON document part by part, and skips parts without decoding
 // them. It is for lists of Jobs: three quarters of a Job are its pod template and
-// managed fields, which nobody here reads, and encoding/json looks at every byte
+// managed fields, which are not needed, and encoding/json reads every byte
 // twice. What it skips need not be valid JSON, only balanced; what it copies is
 // decoded by encoding/json.
 type scanner struct{ r *bufio.Reader }
@@ -22,7 +23,7 @@ func (s *scanner) peek() (byte, error) {
 	for {
 		b, err := s.r.ReadByte()
 		switch {
-		case err == io.EOF: //nolint:errorlint // bufio returns the reader's own error
+		case errors.Is(err, io.EOF):
 			return 0, io.ErrUnexpectedEOF
 		case err != nil:
 			return 0, err
@@ -109,7 +110,7 @@ func (s *scanner) copy(into *bytes.Buffer) error {
 	end := endOf(first)
 	for {
 		if _, err := s.r.Peek(1); err != nil {
-			if err == io.EOF { //nolint:errorlint // bufio returns the reader's own error
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return err

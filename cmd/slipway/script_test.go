@@ -22,7 +22,13 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			server := prefecttest.New(t)
-			server.AddPool("k8s", map[string]any{"type": "kubernetes", "base_job_template": jobTemplate})
+			server.AddPool("k8s", map[string]any{"type": "kubernetes", "base_job_template": jobTemplate(map[string]any{"image": "i"})})
+			server.AddPool("blocks", map[string]any{"type": "kubernetes", "base_job_template": jobTemplate(map[string]any{
+				"image": "{{ prefect.blocks.secret.image }}", "args": "{{ prefect.blocks.secret.args }}",
+			})})
+			server.AddBlock("secret", "image", map[string]any{"value": "hush-image"})
+			server.AddBlock("secret", "args", map[string]any{"value": "run \"hush-args"})
+			server.AddDeployment("blocks", "etl", "blocks", nil)
 			server.AddDeployment("k8s", "etl", "demo", nil)
 			cluster := kubetest.New(t, "dev")
 			kubeconfig := strings.ReplaceAll(kubeconfigFile, "SERVER", cluster.Config().Host)
@@ -33,13 +39,17 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-var jobTemplate = map[string]any{
-	"variables": map[string]any{"properties": map[string]any{}},
-	"job_configuration": map[string]any{"job_manifest": map[string]any{
-		"apiVersion": "batch/v1", "kind": "Job", "spec": map[string]any{"template": map[string]any{"spec": map[string]any{
-			"restartPolicy": "Never", "completions": 1, "parallelism": 1, "containers": []any{map[string]any{"name": "prefect-job", "image": "i"}},
-		}}},
-	}},
+// jobTemplate is a base job template with a container of its own.
+func jobTemplate(container map[string]any) map[string]any {
+	container["name"] = "prefect-job"
+	return map[string]any{
+		"variables": map[string]any{"properties": map[string]any{}},
+		"job_configuration": map[string]any{"job_manifest": map[string]any{
+			"apiVersion": "batch/v1", "kind": "Job", "spec": map[string]any{"template": map[string]any{"spec": map[string]any{
+				"restartPolicy": "Never", "completions": 1, "parallelism": 1, "containers": []any{container},
+			}}},
+		}},
+	}
 }
 
 const kubeconfigFile = `apiVersion: v1

@@ -2,6 +2,7 @@ package claiming
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"slipway/dispatch/claim"
@@ -55,7 +56,7 @@ func (p *pass) claim(ctx context.Context, ready *prepared) *submit.Result {
 	// The name is exactly Pending: the server accepts any other over somebody
 	// else's claim (3.8.8).
 	state := workpool.StateBody("PENDING", "Pending", message, map[string]any{"transition_id": ready.claim.ID})
-	verdict, err := p.session.Prefect.SetState(ctx, ready.run.ID, prefect.Proposal{State: state})
+	verdict, err := p.propose(ctx, ready, state)
 	if err != nil {
 		var failed *submit.Result
 		if verdict, failed = p.afterLostAnswer(ctx, ready, err); failed != nil {
@@ -66,6 +67,7 @@ func (p *pass) claim(ctx context.Context, ready *prepared) *submit.Result {
 	if !ready.claim.HeldBy(verdict.State) {
 		return p.lost(ready, verdict)
 	}
+	ready.claim.StateID = verdict.State.ID
 	// The server copies the time into the claim from the state SCHEDULED
 	// only. From COMPLETED, FAILED or CRASHED it accepts a claim as well: the
 	// page was stale, and the run must not run again.
@@ -74,6 +76,14 @@ func (p *pass) claim(ctx context.Context, ready *prepared) *submit.Result {
 		return &r
 	}
 	return nil
+}
+
+// propose repeats the claim only as long as its owner has time: later a sweep may have
+// made the Job, and a run that has ended since would be claimed again.
+func (p *pass) propose(ctx context.Context, ready *prepared, state json.RawMessage) (*prefect.Verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.session.Options.Deadline)
+	defer cancel()
+	return p.session.Prefect.SetState(ctx, ready.run.ID, prefect.Proposal{State: state})
 }
 
 // afterLostAnswer reads what a claim without an answer has done.

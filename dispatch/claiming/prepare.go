@@ -114,9 +114,9 @@ func (p *pass) formerJob(ctx context.Context, ready *prepared) *submit.Result {
 	if first && slices.Contains([]string{"Scheduled", "Late", "AwaitingConcurrencySlot"}, run.StateName) {
 		return nil
 	}
-	namespaces := []string{ready.place.Namespace}
-	if former := claim.ParsePID(run.InfrastructurePID); former.Known() && former.Namespace != ready.place.Namespace {
-		namespaces = append(namespaces, former.Namespace)
+	namespaces, err := p.formerNamespaces(ctx, ready)
+	if err != nil {
+		return result(report.Failed, "read the run's earlier claims: %s", p.session.Text(err))
 	}
 	for _, namespace := range namespaces {
 		active, err := p.activeJob(ctx, namespace, run.ID)
@@ -128,6 +128,26 @@ func (p *pass) formerJob(ctx context.Context, ready *prepared) *submit.Result {
 		}
 	}
 	return nil
+}
+
+// formerNamespaces are those that Jobs of the run may be in: today's, that of the pid,
+// and those that its earlier claims name.
+func (p *pass) formerNamespaces(ctx context.Context, ready *prepared) ([]string, error) {
+	states, err := p.session.Prefect.FlowRunStates(ctx, ready.run.ID)
+	if err != nil {
+		return nil, err
+	}
+	places := []claim.Place{ready.place, claim.ParsePID(ready.run.InfrastructurePID)}
+	for _, state := range states {
+		places = append(places, claim.PlaceOf(state.Message, state.Details.TransitionID))
+	}
+	var namespaces []string
+	for _, place := range places {
+		if place.Known() && !slices.Contains(namespaces, place.Namespace) {
+			namespaces = append(namespaces, place.Namespace)
+		}
+	}
+	return namespaces, nil
 }
 
 // activeJob names an unfinished Job of a run in a namespace; "" if there is none, or if

@@ -156,10 +156,14 @@ func (s *submission) unclaim(ctx context.Context, why string, wait time.Duration
 	return r
 }
 
-// crash ends the run for good, with the reason where its owner looks for it. Where
-// others may have made the Job, it must provably not be there.
+// crash ends the run for good, with the reason where its owner looks for it. From the
+// orphan grace on that is the sweeps' affair, for which the Job must provably not be
+// there.
 func (s *submission) crash(ctx context.Context, why string) *Result {
-	if !s.alone() {
+	if !s.Repair && !s.alone() {
+		return s.result(report.Unknown, "%s; it stays PENDING, and a sweep tries again", why)
+	}
+	if s.Repair {
 		if _, err := s.Session.Kube.Job(ctx, s.Place.Namespace, s.Place.Name); !kube.IsNotFound(err) {
 			return s.result(report.Unknown, "%s; its Job exists all the same, or cannot be read; a later sweep settles it", why)
 		}

@@ -19,9 +19,10 @@ import (
 
 // Claim is the right to make the Job of one flow run.
 type Claim struct {
-	ID    string    // transition id
-	Due   time.Time // the scheduled time of the state that the claim replaced
-	Began time.Time // this machine's time just before the claim was proposed
+	ID      string    // transition id
+	StateID string    // of the state PENDING that was granted; "": not granted yet
+	Due     time.Time // the scheduled time of the state that the claim replaced
+	Began   time.Time // this machine's time just before the claim was proposed
 }
 
 // Age counts by the clock that runs faster: the monotonic one stands still
@@ -30,9 +31,11 @@ func (c Claim) Age(now time.Time) time.Duration {
 	return max(now.Sub(c.Began), now.Round(0).Sub(c.Began.Round(0)))
 }
 
-// HeldBy tells whether a run is PENDING under the claim.
+// HeldBy tells whether a run is PENDING under the claim. A request that hung, and whose
+// repeat was granted long ago, may be granted once more when the run has ended: so the
+// state must be the one that was granted, and not only bear the claim's id.
 func (c Claim) HeldBy(state *prefect.State) bool {
-	return state != nil && state.Type == "PENDING" && strings.EqualFold(state.Details.TransitionID, c.ID)
+	return state != nil && state.Type == "PENDING" && strings.EqualFold(state.Details.TransitionID, c.ID) && (c.StateID == "" || state.ID == c.StateID)
 }
 
 // Result is what became of a flow run.
@@ -194,7 +197,10 @@ func (s *submission) created(ctx context.Context, job *kube.Job, warnings []stri
 			r.Warnings = append(r.Warnings, s.Session.Text(err)+"; it will outlive its Job")
 		}
 	}
-	if err := s.Session.Prefect.SetInfrastructurePID(ctx, s.Run.ID, s.Session.PID(s.Place)); err != nil {
+	if !s.Repair && !s.alone() {
+		// A sweep may be making the Job again, should this one have failed and gone.
+		r.Warnings = append(r.Warnings, "the infrastructure pid was not written: it took too long to create the Job; a sweep writes it")
+	} else if err := s.Session.Prefect.SetInfrastructurePID(ctx, s.Run.ID, s.Session.PID(s.Place)); err != nil {
 		r.Warnings = append(r.Warnings, "the infrastructure pid was not written: "+s.Session.Text(err))
 	}
 	s.Session.Tell(ctx, s.Run.ID, workpool.LevelInfo, fmt.Sprintf("Slipway %q submitted this flow run as Job %s.", s.Session.Options.WorkerName, s.Place))

@@ -95,7 +95,7 @@ func (a *application) note(ctx context.Context, did string) {
 // claim is the run's, as its owner held it. Its age is by the Prefect server's clock.
 func (a *application) claim() submit.Claim {
 	options := a.session().Options
-	held := submit.Claim{ID: a.world.ClaimID, Began: options.Now().Add(-a.session().ServerNow().Sub(a.world.ClaimedAt))}
+	held := submit.Claim{ID: a.world.ClaimID, StateID: a.run.StateID, Began: options.Now().Add(-a.session().ServerNow().Sub(a.world.ClaimedAt))}
 	if state := a.run.State; state != nil && state.Details.ScheduledTime != nil {
 		held.Due = *state.Details.ScheduledTime
 	}

@@ -24,6 +24,9 @@ type podDiagnostics struct {
 func (a *application) crash(ctx context.Context) (bool, string) {
 	found := a.diagnose(ctx)
 	message := "Slipway: " + a.decision.Reason + found.summary
+	if !a.stands(ctx) {
+		return false, movedOn
+	}
 	change := workpool.Change{Type: "CRASHED", Name: "Crashed", Message: a.session().Options.Redactor.Text(message)}
 	done, outcome := a.propose(ctx, change)
 	if done {
@@ -33,6 +36,21 @@ func (a *application) crash(ctx context.Context) (bool, string) {
 		a.sweep.noteEvents(ctx, found.pods)
 	}
 	return done, outcome
+}
+
+// stands looks at the run and its Job once more, after the time that the diagnosis has
+// taken: the decision must be the same.
+func (a *application) stands(ctx context.Context) bool {
+	world, run, err := Look(ctx, a.session(), a.world.RunID, nil)
+	if err != nil || run == nil || run.StateID != a.run.StateID {
+		return false
+	}
+	for _, d := range Decide(world, a.session().ServerNow(), GracesOf(a.session().Options)) {
+		if d.Action == a.decision.Action {
+			return true
+		}
+	}
+	return false
 }
 
 // diagnose says why a Job failed, as far as the cluster tells. Best effort: the run

@@ -67,8 +67,9 @@ func pending(w World, now time.Time, g Graces) []Decision {
 }
 
 // stale tells whether the claim replaced a state that no poll returns: a terminal one,
-// from which the server copies no due time, or an engine's own retry.
-func (w *World) stale() bool { return !w.HasDue || w.EngineRetry }
+// from which the server copies no due time, or an engine's own retry; or whether its
+// request arrived once more after the claim's attempt was over.
+func (w *World) stale() bool { return !w.HasDue || w.EngineRetry || w.Twice }
 
 // unstarted is a run whose pod is kept from starting. Its Job goes after it is
 // CRASHED, as one whose run is over.

@@ -86,14 +86,14 @@ func (s *sweep) listIn(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// add keeps a Job. One whose annotations name another cluster, or a claim that does
-// not prove itself, is not ours.
+// add keeps a Job, unless its annotations name another cluster. Whether its claim
+// proves itself is seen where the Job is looked at.
 func (s *sweep) add(job *kube.Job, place claim.Place) {
 	l := &listed{
 		place: place, run: strings.ToLower(job.Labels[claim.LabelFlowRun]), claim: job.Annotations[claim.AnnotationID],
 		created: s.session.KubeTime(job.Created), podless: job.Podless, deleting: job.Deleting,
 	}
-	if l.claim != "" && (job.Annotations[claim.AnnotationCluster] != s.session.Cluster || !claim.Verify(s.session.Cluster, l.run, l.claim)) {
+	if l.claim != "" && job.Annotations[claim.AnnotationCluster] != s.session.Cluster {
 		return
 	}
 	s.jobs = append(s.jobs, l)

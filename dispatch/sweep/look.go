@@ -44,10 +44,10 @@ func Look(ctx context.Context, session *workpool.Session, id string, places []cl
 	if err := l.readJobs(ctx, places); err != nil {
 		return World{}, nil, err
 	}
+	l.findJob(ctx)
 	if err := l.readHistory(ctx); err != nil {
 		return World{}, nil, err
 	}
-	l.findJob(ctx)
 	l.adopt(ctx)
 	l.readPods(ctx)
 	return l.world, run, nil
@@ -111,11 +111,12 @@ func over(state string) bool {
 	return state == "COMPLETED" || state == "FAILED" || state == "CRASHED" || state == "CANCELLED"
 }
 
-// readHistory reads the run's states, unless that was done, where Jobs of earlier
-// claims are in hand: were their attempts over?
+// readHistory reads the run's states, unless that was done, where they decide: were the
+// attempts of other Jobs over, and was the claim of an ended Job granted once?
 func (l *look) readHistory(ctx context.Context) error {
 	others := l.world.Others
-	if len(others) == 0 || over(l.world.State) || l.states != nil {
+	ended := l.world.State == "PENDING" && (l.world.Job.State == Complete || l.world.Job.State == Failed || l.world.Job.State == Absent)
+	if len(others) == 0 && !ended || over(l.world.State) || l.states != nil {
 		return nil
 	}
 	states, err := l.session.Prefect.FlowRunStates(ctx, l.run.ID)
@@ -126,7 +127,19 @@ func (l *look) readHistory(ctx context.Context) error {
 	for i := range others {
 		others[i].Superseded = l.superseded(others[i].ClaimID)
 	}
+	l.world.Twice = l.grants() > 1
 	return nil
+}
+
+// grants counts the states that the current claim was granted.
+func (l *look) grants() int {
+	n := 0
+	for _, state := range l.states {
+		if state.Type == "PENDING" && state.Name == "Pending" && strings.EqualFold(state.Details.TransitionID, l.world.ClaimID) {
+			n++
+		}
+	}
+	return n
 }
 
 // superseded tells whether the run has been terminal or suspended since a claim: then

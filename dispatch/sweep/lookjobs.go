@@ -35,7 +35,7 @@ func (l *look) keep(job Job) {
 	switch {
 	case job.ClaimID != "" && strings.EqualFold(job.ClaimID, w.ClaimID):
 		w.Job = job
-	case w.State == "DELETED" && job.OfPool, job.ClaimID != "" && claim.Verify(l.session.Cluster, w.RunID, job.ClaimID):
+	case job.ClaimID != "" && claim.Verify(l.session.Cluster, w.RunID, job.ClaimID):
 		w.Others = append(w.Others, job)
 	case job.ClaimID == "" && l.session.Options.Adopt && job.OfPool:
 		w.Others = append(w.Others, job)

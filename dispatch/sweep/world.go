@@ -68,6 +68,7 @@ type World struct {
 	ClaimID   string    // of the newest state named exactly Pending
 	ClaimedAt time.Time // zero: no claim is known
 	HasDue    bool      // the claim was made from SCHEDULED
+	Twice     bool      // the claim was granted twice: the run has ended since the first time
 
 	Job      Job         // of the current claim
 	Others   []Job       // unfinished ones of earlier claims

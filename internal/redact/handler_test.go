@@ -13,7 +13,7 @@ import (
 type lazy struct{ text string }
 
 func (l lazy) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("text", l.text), slog.Any("deep", lazier{l.text}))
+	return slog.GroupValue(slog.String("text", l.text), slog.Any("deep", lazier(l)))
 }
 
 type lazier struct{ text string }

@@ -15,14 +15,14 @@ func (t *T) filtered(path string, body doc) []any {
 	return found
 }
 
-// of are the ids or names of documents.
-func of(key string, docs []any) []string {
-	var values []string
+// idsOf are the ids of documents.
+func idsOf(docs []any) []string {
+	var ids []string
 	for _, d := range docs {
-		text, _ := at(d, key).(string)
-		values = append(values, text)
+		id, _ := at(d, "id").(string)
+		ids = append(ids, id)
 	}
-	return values
+	return ids
 }
 
 func runsByDueTime(t *T) {
@@ -48,7 +48,7 @@ func runsByDueTime(t *T) {
 			"flow_runs":  doc{"next_scheduled_start_time": window},
 			"work_pools": doc{"name": doc{"any_": []string{w.pool}}}, "sort": "ID_DESC", "limit": 200, "offset": 0,
 		})
-		t.equal("runs due", of("id", found), c.want)
+		t.equal("runs due", idsOf(found), c.want)
 	}
 }
 
@@ -69,7 +69,7 @@ func lists(t *T) {
 		var seen []string
 		for offset := range 3 {
 			filter["limit"], filter["offset"] = 1, offset
-			seen = append(seen, of("id", t.filtered(path, filter))...)
+			seen = append(seen, idsOf(t.filtered(path, filter))...)
 		}
 		slices.Sort(seen)
 		t.equal("objects of "+path, len(slices.Compact(seen)), 2)
@@ -88,11 +88,11 @@ func ordered(t *T) {
 	flow := at(t.expect(200, "GET", "/deployments/"+w.deployment, nil), "flow_id")
 	newest := at(t.expect(201, "POST", "/deployments/", doc{"name": "a", "flow_id": flow, "work_pool_name": w.pool}), "id").(string)
 	byPool := doc{"name": doc{"any_": []string{w.pool}}}
-	ids := of("id", t.filtered("/flow_runs/filter", doc{"work_pools": byPool, "sort": "ID_DESC"}))
+	ids := idsOf(t.filtered("/flow_runs/filter", doc{"work_pools": byPool, "sort": "ID_DESC"}))
 	t.equal("number of runs", len(ids), 4)
 	sorted := slices.Clone(ids)
 	slices.Sort(sorted)
 	slices.Reverse(sorted)
 	t.equal("order of runs", ids, sorted)
-	t.equal("deployments, the newest first", of("id", t.filtered("/deployments/filter", doc{"work_pools": byPool, "sort": "CREATED_DESC"})), []string{newest, w.deployment})
+	t.equal("deployments, the newest first", idsOf(t.filtered("/deployments/filter", doc{"work_pools": byPool, "sort": "CREATED_DESC"})), []string{newest, w.deployment})
 }
