@@ -10,7 +10,7 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 # One way to compile what is not a test under -race, so that Go's cache serves vet, tests and binaries alike.
 export CGO_ENABLED := 0
 
-.PHONY: build image sbom unit fuzz e2e parity system test proof lint bench demo clean
+.PHONY: build image sbom unit lint fuzz e2e parity system test proof downloads bench demo clean
 
 build: ## bin/slipway
 	go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
@@ -25,14 +25,19 @@ unit: ## the product's tests: no server is started but in-process ones
 	go vet ./...
 	CGO_ENABLED=1 go test -race -shuffle=on ./...
 
+# Both caches (Go's, with the linter itself, and the linter's own) make it a matter of seconds after the first time.
+lint: ## the rules of .golangci.yml, in both modules
+	go run $(LINT) run ./...
+	cd e2e && go run $(LINT) run ./...
+
 # Counted, not timed: at the end of a time Go 1.26 may report "context deadline exceeded" for nothing (go.dev/issue/75804).
 fuzz: ## properties of the renderer, half a minute
 	for f in FuzzRender:3000x FuzzNames:150000x FuzzCommand:200000x; do \
 	  go test ./render -run XXX -fuzz "^$${f%:*}$$" -fuzztime "$${f#*:}" -fuzzminimizetime 100x || exit 1; done
 
-# The control plane is compiled ahead, outside the tests' time limit, and not vetted: go would vet all of Kubernetes.
+# The control plane (its tag keeps it out of ./...) is compiled ahead, outside the tests' time limit.
 e2e: ## end to end: a real control plane and real Prefect servers, on loopback
-	cd e2e && go list -export ./cmd/kube > /dev/null && go vet $$(go list ./... | grep -v /cmd/kube)
+	cd e2e && go list -export -tags kube ./cmd/kube > /dev/null && go vet ./...
 	$(MAKE) -j2 parity system
 
 E2E := go test -vet=off -count=1 -timeout 25m -shuffle=on
@@ -43,15 +48,16 @@ parity: ## renderings and observations, compared with those of the Python worker
 system: ## the tests on the whole system
 	cd e2e && $(E2E) -parallel 8 -v ./tests
 
-test: unit fuzz e2e ## everything
+test: unit lint fuzz e2e ## everything
+
+downloads: ## the modules that the linter and the end-to-end tests are made of
+	cd e2e && go list -deps -test -tags kube ./... > /dev/null
+	go run $(LINT) version > /dev/null
 
 # PROOF_SEED repeats a run. About seven minutes.
 proof: ## exactly one Job: power cuts, storms of 32 over 500, flaky servers, restarts, skew
 	cd e2e && PROOF=full go test -count=1 -timeout 90m -v ./tests \
 	  -run '^(TestPowerCut|TestStorm|TestFlakyServers|TestRestarts|TestMixedFleet|TestClockSkew|TestRetryBudget|TestPlacesThatChange)$$'
-
-lint:
-	go run $(LINT) run ./...
 
 bench: ## side by side with the Python worker and with the servers' own limit
 	cd e2e && go run ./cmd/bench && go run ./cmd/bench -on-time

@@ -16,20 +16,9 @@ import (
 // for writing down what came of it.
 const lastAttempt = 30 * time.Second
 
-// own claims the run and then does what only its owner may. before is the claim that
-// must have its answer first.
-func (p *pass) own(ctx context.Context, ready *prepared, before <-chan struct{}, answered func()) submit.Result {
-	defer answered()
-	if before != nil {
-		select {
-		case <-before:
-		case <-ctx.Done():
-			return submit.Resultf(report.Skipped, "not claimed: the pass was over")
-		}
-		if p.slotRefused(ready) {
-			return submit.Resultf(report.Skipped, "no slot is free: the concurrency limit of its deployment has refused an earlier run of it in this pass")
-		}
-	}
+// own claims the run and then does what only its owner may. answered is called when
+// the claim has its answer.
+func (p *pass) own(ctx context.Context, ready *prepared, answered func()) submit.Result {
 	// From here on the caller's going away changes nothing: a claim that is
 	// left alone waits for the next sweep.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.session.Options.Deadline+lastAttempt)
@@ -156,9 +145,13 @@ func (p *pass) lost(ready *prepared, v *prefect.Verdict) *submit.Result {
 		return result(report.Duplicate, "somebody else has it: the run is %s", now)
 	case name == "AwaitingConcurrencySlot":
 		p.refuseSlots(ready)
-		return result(report.Skipped, "no slot is free: %s", v.Reason)
+		return noSlot(v.Reason)
 	}
 	return result(report.Skipped, "the server answered %s: %s", v.Status, v.Reason)
+}
+
+func noSlot(reason string) *submit.Result {
+	return result(report.Skipped, "no slot is free: %s", reason)
 }
 
 // refuseSlots ends the turn of a deployment in this pass.

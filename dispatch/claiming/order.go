@@ -92,6 +92,18 @@ func (p *places) full() bool {
 	return p.limit > 0 && p.submitted >= p.limit
 }
 
+// await returns when a claim has its answer, or the context is over. nil: there is
+// nothing to wait for.
+func await(ctx context.Context, before <-chan struct{}) {
+	if before == nil {
+		return
+	}
+	select {
+	case <-before:
+	case <-ctx.Done():
+	}
+}
+
 // queueUp registers a run of a deployment with a concurrency limit. before is closed
 // when the one before it has its answer; nil: there is none. answered is to be called
 // when this one has its own.

@@ -106,7 +106,7 @@ func (p *pass) process(ctx context.Context, run prefect.FlowRun, page page, turn
 	}
 	turn.wait(ctx)
 	if result == nil && !p.over(ctx) && !p.stale(page) {
-		result = p.proceed(ctx, ready, turn)
+		result = p.proceed(ctx, ready, page, turn)
 	}
 	if result == nil {
 		return nil
@@ -114,17 +114,28 @@ func (p *pass) process(ctx context.Context, run prefect.FlowRun, page page, turn
 	return p.line(ctx, ready, *result, p.session.ServerNow().Sub(started))
 }
 
-// proceed admits, claims and submits.
-func (p *pass) proceed(ctx context.Context, ready *prepared, turn *turn) *submit.Result {
+// proceed admits, claims and submits; nil: the run is left untried.
+func (p *pass) proceed(ctx context.Context, ready *prepared, page page, turn *turn) *submit.Result {
 	if refused := p.admit(ctx, ready); refused != nil {
 		return refused
 	}
 	before, answered := p.queueUp(ready)
+	defer answered()
 	turn.pass()
-	result := p.own(ctx, ready, before, answered)
-	p.places.leave(result.Outcome == report.Submitted)
-	p.note(result)
-	return &result
+	await(ctx, before)
+	var result *submit.Result
+	switch {
+	case p.slotRefused(ready):
+		result = noSlot("the concurrency limit of its deployment has refused an earlier run of it in this pass")
+	case !p.over(ctx) && !p.stale(page):
+		owned := p.own(ctx, ready, answered)
+		result = &owned
+	}
+	p.places.leave(result != nil && result.Outcome == report.Submitted)
+	if result != nil {
+		p.note(*result)
+	}
+	return result
 }
 
 // admit is passed in the order of the poll.

@@ -197,7 +197,7 @@ func (s *submission) created(ctx context.Context, job *kube.Job, warnings []stri
 			r.Warnings = append(r.Warnings, s.Session.Text(err)+"; it will outlive its Job")
 		}
 	}
-	if !s.Repair && !s.alone() {
+	if !s.Repair && s.Claim.Age(s.Session.Options.Now()) > max(s.Session.Options.OrphanGrace, s.Session.Options.Deadline) {
 		// A sweep may be making the Job again, should this one have failed and gone.
 		r.Warnings = append(r.Warnings, "the infrastructure pid was not written: it took too long to create the Job; a sweep writes it")
 	} else if err := s.Session.Prefect.SetInfrastructurePID(ctx, s.Run.ID, s.Session.PID(s.Place)); err != nil {

@@ -34,7 +34,7 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 			}
 			t.Run(c.name+", "+rights(clusterWide), func(t *testing.T) {
 				t.Parallel() // it mostly waits
-				p := first(t, clusterWide)
+				p := first(t, clusterWide, "SLIPWAY_DEADLINE=5s") // whose end the sweep of a cancelled run waits for
 				until := newSignal(t)
 				pool := "unreported-" + c.name + "-" + rights(clusterWide)[:4]
 				s := p.subject(t, c.kind, p.pool(t, pool, nil), nil, until)
@@ -85,7 +85,7 @@ func untilCancelling(t *testing.T, s *subject) {
 		t.Fatal(err)
 	}
 	since := time.Now()
-	within(t, time.Minute, "the settle grace", func() bool { return time.Since(since) > 3*time.Second })
+	within(t, time.Minute, "the settle grace and the deadline", func() bool { return time.Since(since) > 8*time.Second })
 }
 
 // TestWorldShortTTL: Jobs whose TTL is 0 are gone once they end. The answer to the
