@@ -1,445 +1,329 @@
 package dispatch
 
 import (
-	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 )
 
-// The claim protocol in little: one flow run; three dispatchers that may die or
-// lose answers at every step, one of them perhaps of a second cluster; the sweeps
-// of both clusters; the pods and their engines, which may try again, or be told to
-// end and put the run back; Jobs' time to live; the server's rewriting of a run that
-// is late; and a user who cancels, sets a state, or asks for another try. All interleavings are explored. The server's rules are
-// those of the contract.
+// model is one state of the claim protocol: one flow run, what the two servers hold
+// of it, and how far each dispatcher and each sweep is. explore visits all states
+// that any order of their steps leads to. The Prefect server's rules are those of
+// the contract tests; they hold on 2.20 and 3.8.
 //
-// What is assumed is about time: a dispatcher has ended, and none of its requests is
-// in flight, before a Job of its is removed for its age; no pod starts, ends and is removed between two requests of one sweep; and
-// a Job that fails before its run started lives until a sweep has seen it, or until
-// its pid is written. And nobody asks for another try while a dispatcher or a sweep
-// is at the first. Clusters do not see each other's Jobs: where there are two, nobody
-// sets a state or asks for another try while a Job is at work, and no engine puts
-// its run back. One of these two at most comes about in one history.
+// Prefect has no compare-and-set, so some things are assumed about time:
+//   - Nothing else changes the run between a read and the proposal that follows at once.
+//   - Between a look and the creation or deletion of a Job that follows at once (a
+//     gap), and while a creation is in flight, the user sets no state by hand and asks for no
+//     other attempt (cancelling is possible), and no Job of that name ends and is removed.
+//     No pod starts, and no engine ends its run, while its Job is about to be deleted.
+//   - A pod that cannot start does not become able to in a gap.
+//   - An engine that is healthy ends within the settle grace, and that is not longer
+//     than the orphan grace. The owner writes the pid within the orphan grace, or never.
+//
+// The repeat of a proposal, of a claim and of a creation may come at any time later.
 type model struct {
 	run     phase
-	claim   int8 // 1 to 3: the newest, that dispatcher's; 0: none
-	timed   bool // the claim has the due time: it came from SCHEDULED
-	before  phase
-	overdue bool // the claim is older than the orphan grace
-	pid     int8 // the claim whose Job the run's infrastructure_pid names
-	retried bool // a user has asked for another try
-	again   bool // the engine has tried again
-	put     bool // an engine was told to end and has put the run back
-	due     int8 // changes whenever the run is SCHEDULED anew
-	jobs    [2][5]jobPhase
-	made    int8 // Jobs created, beside the former attempt's
-	ran     int8 // pods that executed the flow
-	d       [3]actor
+	claim   int8  // the dispatcher whose claim is the newest; 0: none
+	timed   bool  // the claim has a scheduled time: it came from SCHEDULED
+	twice   bool  // the claim was granted twice: its request arrived again
+	before  phase // the state that the claim replaced
+	overdue bool  // the claim is older than the orphan grace
+	settled bool  // the run's state is older than the settle grace
+	pid     int8  // the claim whose Job infrastructure_pid names
+	left    int8  // executions that the attempts so far allow
+	made    int8  // Jobs of this attempt; but for those that were gone before they ran
+	used    chances
+	claimed int8           // bits: the claims that were ever granted
+	ended   int8           // bits: the claims that are older than a terminal or suspended state
+	pool    int8           // the run's work pool
+	jobPool int8           // bits: the Jobs that bear the UUID of work pool 1
+	jobs    [2][4]jobPhase // by cluster and name
+	d       [2]dispatcher
 	sweeps  [2]sweeper
+	fault   fault
 }
 
+// chances are things that happen once at most in one history.
+type chances struct{ retried, engineRetried, evicted, suspended, moved bool }
+
+// phase is a flow run's state. COMPLETED stands for FAILED as well.
 type phase int8
 
 const (
 	scheduled phase = iota
 	late
-	pendingRun
-	runningRun
-	engineRetry // SCHEDULED for its engine: no poll returns it
-	completedRun
-	crashedRun
-	cancellingRun
-	cancelledRun
+	awaitingRetry // SCHEDULED, of the engine's own retry: no poll returns it
+	pending
+	running
+	paused // Suspended
+	completed
+	crashed
+	cancelling
+	cancelled
+	deleted
 )
 
-func (p phase) terminal() bool { return p == completedRun || p == crashedRun || p == cancelledRun }
+func (p phase) terminal() bool { return p == completed || p == crashed || p == cancelled }
+func (p phase) polled() bool   { return p == scheduled || p == late }
 
+// jobPhase is a Job with its pod.
 type jobPhase int8
 
 const (
-	absent jobPhase = iota
-	waiting
-	atWork
-	succeeded
-	failedJob
-	removed
+	absent   jobPhase = iota // never made, or gone: a Get says the same
+	waiting                  // its pod has not started yet
+	stuck                    // its pod cannot start
+	atWork                   // its engine executes the flow, waits for its own retry, or runs hooks
+	ending                   // its engine has reported the run's end, and ends by itself
+	hung                     // its pod has started and will never end by itself
+	deleting                 // being deleted while its pod ends
+	podLeft                  // mutants only: the Job is gone, and its pod is not yet
+	finished
 )
 
-func (j jobPhase) active() bool { return j == waiting || j == atWork }
+func (j jobPhase) active() bool  { return j >= waiting && j <= deleting }
+func (j jobPhase) started() bool { return j == atWork || j == ending || j == hung }
 
-// Where a dispatcher is.
-const (
-	polls int8 = iota
-	claims
-	creates
-	createsAgain
-	putsBack
-	reports
-	over
-)
+// Names 1 and 2 are those of the claims' Jobs; 3 is a Job of the run with another name.
+const otherName = 3
 
-// actor is a dispatcher: where it is, and whether a create of its is under way.
-type actor struct {
-	at       int8
-	due      int8 // as polled
-	inFlight bool
+// world is one configuration: who takes part, and what may happen.
+type world struct {
+	dispatchers int
+	first       int     // so many of them take part in the first attempt
+	cluster     [2]int8 // of each dispatcher
+	poolOf      [2]int8
+	sweeps      []sweepKind
+
+	ttl           bool // Jobs are removed once they are finished
+	byHand        bool // the user sets COMPLETED or CRASHED
+	retries       bool // the user asks for another attempt
+	cancels       bool
+	deletes       bool // the user deletes the run
+	moves         bool // the user gives the run to another work pool
+	suspends      bool // the flow suspends itself, and the user resumes it
+	evicts        bool // the pod's SIGTERM handler puts the run back
+	getsStuck     bool // pods may be unable to start
+	hangs         bool // pods may never end
+	engineRetries bool // the engine tries again by itself
+	lateClaims    bool // a claim whose answer was lost arrives at any time later
+	late          bool // the server renames SCHEDULED runs that are overdue
 }
 
-type sweeper struct{ at, target int8 } // 0 look, 1 read again, 2 create
-
-// rules are the mutants, each of which leaves one out, and where the second
-// dispatcher is.
-type rules struct {
-	randomNames, unclaimUnknown, othersUnclaim, noCluster, anyJob, noStaleCheck, noFormerCheck bool
-
-	twoClusters bool
+// sweepKind is where a sweep stands.
+type sweepKind struct {
+	cluster, pool        int8
+	otherServer, partial bool // it does not know the run; its list of Jobs is not whole
 }
 
-func (u rules) clusterOf(claim int8) int8 {
-	if u.twoClusters && claim == 2 {
-		return 1
+func (w world) clusters() int {
+	if slices.Max(w.cluster[:]) > 0 {
+		return 2
 	}
-	return 0
+	return 1
 }
 
-// Slot 0 of jobs is a former attempt's Job, 1 to 3 are named by the claims, 4 by
-// chance.
-const formerAttempt, byChance = 0, 4
+// clusterOf is the cluster that a claim's transition id names.
+func (w world) clusterOf(claim int8) int8 {
+	if claim == 0 {
+		return 0
+	}
+	return w.cluster[claim-1]
+}
 
-func (m *model) create(cluster, claim int8, u rules) {
-	name := claim
-	if u.randomNames && m.jobs[cluster][name] != absent {
-		name = byChance
-		if m.jobs[cluster][name] != absent {
-			return // enough was seen
+// stepper collects the states that follow one.
+type stepper struct {
+	m         model
+	w         world
+	u         mutant
+	following []following
+}
+
+// following is a next state. Its step is sure if nothing has to go wrong for it, and
+// nobody has to act by hand.
+type following struct {
+	m    model
+	sure bool
+}
+
+func (s *stepper) sure(change func(*model))   { s.step(true, change) }
+func (s *stepper) chance(change func(*model)) { s.step(false, change) }
+
+func (s *stepper) step(sure bool, change func(*model)) {
+	n := s.m
+	change(&n)
+	n.forget()
+	if n != s.m {
+		s.following = append(s.following, following{n, sure})
+	}
+}
+
+// forget drops what nobody will ask for, so that fewer states differ.
+func (m *model) forget() {
+	active, named := 0, int8(0)
+	for k := range m.jobs {
+		for name, job := range m.jobs[k] {
+			if job.active() || job == podLeft {
+				active++
+				named |= 1 << name
+			}
 		}
 	}
-	if m.jobs[cluster][name] == absent {
-		m.jobs[cluster][name] = waiting
-		m.made++
+	if active > 1 {
+		m.fail(twoActive)
+	}
+	if m.made > 1 {
+		m.fail(twoMade)
+	}
+	m.ended &= named
+	m.jobPool &= named
+	m.overdue = m.overdue && (m.run == pending || m.run == cancelling)
+	if m.run != pending {
+		m.before, m.timed, m.twice = scheduled, false, false
 	}
 }
 
 // next lists all states that one step leads to.
-func (m model) next(u rules) []model {
-	var all []model
-	step := func(change func(*model)) {
-		n := m
-		change(&n)
-		if n != m {
-			all = append(all, n)
+func (m model) next(w world, u mutant) []following {
+	s := &stepper{m: m, w: w, u: u}
+	for i := range w.dispatchers {
+		s.dispatcher(int8(i))
+	}
+	for k := range w.sweeps {
+		s.sweep(k)
+	}
+	for k := range w.clusters() {
+		for name := int8(1); name <= otherName; name++ {
+			s.pod(k, name)
 		}
 	}
-	for i := range m.d {
-		if i < 2 || m.retried { // the third is for the second try
-			m.dispatcher(int8(i), u, step)
-		}
-	}
-	for k := range m.sweeps {
-		m.sweep(int8(k), u, step)
-	}
-	m.pods(u, step)
-	m.time(step)
-	m.user(u, step)
-	return all
+	s.time()
+	s.user()
+	return s.following
 }
 
-func (m model) dispatcher(i int8, u rules, step func(func(*model))) {
-	d, id := m.d[i], i+1
-	cluster := u.clusterOf(id)
-	if d.inFlight {
-		step(func(n *model) { n.d[i].inFlight = false; n.create(cluster, id, u) })
-		step(func(n *model) { n.d[i].inFlight = false })
-	}
-	if d.at != over && d.at != polls {
-		step(func(n *model) { n.d[i].at = over }) // it dies
-	}
-	owns := m.run == pendingRun && m.claim == id
-	switch d.at {
-	case polls:
-		former := false
-		for _, job := range m.jobs[cluster] {
-			former = former || job.active() && (m.pid > 0 || m.ran > 0 || m.retried || m.put)
-		}
-		if (m.run == scheduled || m.run == late) && (!former || u.noFormerCheck) {
-			step(func(n *model) { n.d[i].at, n.d[i].due = claims, m.due })
-		}
-	case claims:
-		m.propose(i, u, step)
-	case creates, createsAgain:
-		step(func(n *model) { n.create(cluster, id, u); n.d[i].at = reports })
-		step(func(n *model) { n.d[i].inFlight, n.d[i].at = true, createsAgain })
-		// The server says that it did nothing: the claim may be given back, but
-		// not after an attempt whose effect is not known, and not once a sweep
-		// may be making the Job.
-		if owns && (d.at == creates && !m.overdue || d.at == createsAgain && u.unclaimUnknown) {
-			step(func(n *model) { n.run, n.claim, n.d[i].at, n.due = scheduled, 0, over, m.due+1 })
-		}
-	case putsBack:
-		step(func(n *model) {
-			n.d[i].at = over
-			if owns {
-				n.run = n.before
-			}
-		})
-	case reports:
-		step(func(n *model) { n.pid, n.d[i].at = id, over })
-	}
+// graph is what explore has visited.
+type graph struct {
+	states []model
+	from   []int32   // the state that each was first reached from
+	back   [][]int32 // the states that lead to each by a sure step
 }
 
-func (m model) propose(i int8, u rules, step func(func(*model))) {
-	switch m.run {
-	case scheduled, late, completedRun, crashedRun:
-		step(func(n *model) {
-			n.before, n.timed, n.overdue = m.run, m.run == scheduled || m.run == late, false
-			n.run, n.claim, n.d[i].at = pendingRun, i+1, creates
-			if (!n.timed || n.due != n.d[i].due) && !u.noStaleCheck {
-				n.d[i].at = putsBack
+// maxStates keeps the test quick: a world that has more is to be made smaller.
+const maxStates = 1_000_000
+
+// explore visits every state that can be reached. It ends at the first fault, or
+// looks for states from which no sure steps lead to rest.
+func explore(w world, u mutant) (int, fault, string) {
+	start := model{left: 1}
+	g := graph{states: []model{start}, from: []int32{0}, back: [][]int32{nil}}
+	index := map[model]int32{start: 0}
+	for at := int32(0); int(at) < len(g.states); at++ {
+		m := g.states[at]
+		if m.fault != none {
+			return len(g.states), m.fault, g.trace(at)
+		}
+		if len(g.states) > maxStates {
+			return len(g.states), tooMany, ""
+		}
+		for _, f := range m.next(w, u) {
+			to, seen := index[f.m]
+			if !seen {
+				to = int32(len(g.states))
+				index[f.m] = to
+				g.states, g.from, g.back = append(g.states, f.m), append(g.from, at), append(g.back, nil)
 			}
-		})
-	default:
-		step(func(n *model) {
-			n.d[i].at = over
-			if u.othersUnclaim && m.run == pendingRun {
-				n.run, n.claim = scheduled, 0
+			if f.sure {
+				g.back[to] = append(g.back[to], at)
 			}
-		})
+		}
 	}
+	if at := g.stuck(); at >= 0 {
+		return len(g.states), isStuck, g.trace(at)
+	}
+	return len(g.states), none, ""
 }
 
-// sweep is that of a cluster.
-func (m model) sweep(k int8, u rules, step func(func(*model))) {
-	s := m.sweeps[k]
-	mine := u.clusterOf(m.claim) == k || u.noCluster
-	if s.at == 2 {
-		step(func(n *model) { n.create(k, s.target, u); n.sweeps[k] = sweeper{} })
-		return
-	}
-	if m.claim == 0 || !mine {
-		if s.at != 0 {
-			step(func(n *model) { n.sweeps[k] = sweeper{} })
-		}
-		return
-	}
-	job := m.jobs[k][m.claim]
-	gone := job == removed && m.pid == m.claim || (job == removed || job == absent) && m.run != pendingRun
-	active := false
-	for _, j := range m.jobs[k] {
-		active = active || j.active()
-	}
-	owner := m.d[m.claim-1]
-	switch {
-	case s.at == 1:
-		step(func(n *model) {
-			n.sweeps[k] = sweeper{}
-			if m.run == pendingRun && m.claim == s.target {
-				n.sweeps[k] = sweeper{2, s.target}
-			}
-		})
-	case active && !m.run.terminal() && m.run != cancellingRun && !u.anyJob:
-		// A Job of it is at work.
-	case m.run == pendingRun && m.overdue && job == absent && m.timed:
-		step(func(n *model) { n.sweeps[k] = sweeper{1, m.claim} })
-	case m.run == pendingRun && m.overdue && job == absent && owner.at == over:
-		step(func(n *model) { n.run = n.before })
-	case m.run == pendingRun || m.run == runningRun || m.run == engineRetry:
-		if job == failedJob || gone || u.anyJob && m.jobs[k][formerAttempt] == failedJob {
-			step(func(n *model) { n.run = crashedRun })
-		}
-		if job == succeeded {
-			step(func(n *model) { n.run = crashedRun }) // it ended, and the run did not
-		}
-	case m.run == cancellingRun && active:
-		for name, j := range m.jobs[k] {
-			if j.active() {
-				step(func(n *model) { n.jobs[k][name] = removed })
-			}
-		}
-	case m.run == cancellingRun && owner.at == over && !owner.inFlight:
-		step(func(n *model) { n.run = cancelledRun })
-	case m.run.terminal() && job.active():
-		step(func(n *model) { n.jobs[k][m.claim] = removed })
-	}
-}
-
-// pods start, end well or badly; their engines try again once.
-func (m model) pods(u rules, step func(func(*model))) {
-	for k := range m.jobs {
-		for name, job := range m.jobs[k] {
-			switch job {
-			case waiting:
-				if m.run == cancellingRun || m.run == cancelledRun {
-					continue // the server refuses its RUNNING
-				}
-				step(func(n *model) { n.jobs[k][name], n.run = atWork, runningRun; n.ran++ })
-				step(func(n *model) { n.jobs[k][name] = failedJob })
-			case atWork:
-				step(func(n *model) {
-					n.jobs[k][name] = succeeded
-					if m.run == runningRun {
-						n.run = completedRun
-					}
-				})
-				step(func(n *model) { n.jobs[k][name] = failedJob })
-				if m.run == runningRun && !m.again {
-					step(func(n *model) { n.run, n.again = engineRetry, true })
-				}
-				if m.run == runningRun && !m.put && !m.retried && !u.twoClusters {
-					step(func(n *model) { n.run, n.put, n.due, n.jobs[k][name] = scheduled, true, m.due+1, waiting })
-				}
-				if m.run == engineRetry {
-					step(func(n *model) { n.run = runningRun })
-				}
-			}
+// stuck finds the first state from which no sure steps lead to rest; -1: there is none.
+func (g *graph) stuck() int32 {
+	good := make([]bool, len(g.states))
+	var queue []int32
+	for i, m := range g.states {
+		if m.rests() {
+			good[i] = true
+			queue = append(queue, int32(i))
 		}
 	}
-}
-
-// time makes claims old and runs late, and ends the lives of Jobs.
-func (m model) time(step func(func(*model))) {
-	if m.run == pendingRun && !m.overdue {
-		step(func(n *model) { n.overdue = true })
-	}
-	if m.run == scheduled {
-		step(func(n *model) { n.run = late })
-	}
-	for k := range m.jobs {
-		for name, job := range m.jobs[k] {
-			seen := m.claim != int8(name) || m.pid == m.claim || m.run != pendingRun
-			finished := job == succeeded || job == failedJob
-			if name >= 1 && name <= len(m.d) && finished && seen && m.d[name-1].at == over && !m.d[name-1].inFlight {
-				step(func(n *model) { n.jobs[k][name] = removed })
-			}
-		}
-	}
-}
-
-// user cancels, or asks once for another try.
-func (m model) user(u rules, step func(func(*model))) {
-	switch {
-	case m.run == pendingRun, m.run == runningRun:
-		step(func(n *model) { n.run = cancellingRun })
-		if !u.twoClusters {
-			step(func(n *model) { n.run = completedRun }) // by hand
-		}
-	case m.run.terminal() && !m.retried && !m.put:
-		for _, job := range append(m.jobs[0][:], m.jobs[1][:]...) {
-			if job.active() && u.twoClusters {
-				return
-			}
-		}
-		for _, d := range m.d {
-			if d.at != polls && (d.at != over || d.inFlight) {
-				return
-			}
-		}
-		if m.sweeps != ([2]sweeper{}) {
-			return
-		}
-		step(func(n *model) { n.run, n.retried, n.due = scheduled, true, m.due+1 })
-	}
-}
-
-// violation names what must never be.
-func (m model) violation(quiet bool) string {
-	active := 0
-	for k := range m.jobs {
-		for _, job := range m.jobs[k] {
-			if job.active() {
-				active++
-			}
-		}
-	}
-	tries := int8(1)
-	if m.retried {
-		tries++
-	}
-	if m.put {
-		tries++
-	}
-	switch {
-	case active > 1:
-		return "two Jobs of one run at once"
-	case m.made > tries:
-		return "two Jobs for one try"
-	case m.ran > tries:
-		return "the flow ran twice in one try"
-	case m.run == crashedRun && active > 0 && m.before != crashedRun:
-		return "a run whose Job is active is CRASHED"
-	case quiet && !m.run.terminal() && !m.idle():
-		return "the run is stuck"
-	}
-	return ""
-}
-
-// idle: a run that is SCHEDULED waits for the next dispatcher, if all are over.
-func (m model) idle() bool {
-	if m.run != scheduled && m.run != late {
-		return false
-	}
-	for i, d := range m.d {
-		if d.at != over && (i < 2 || m.retried) {
-			return false
-		}
-	}
-	return true
-}
-
-// explore visits every state that can be reached, and returns their number and
-// the first violation.
-func explore(u rules) (int, string) {
-	start := model{}
-	start.jobs[0][formerAttempt] = failedJob // an earlier attempt of the same run
-	came := map[model]model{start: start}
-	queue := []model{start}
 	for len(queue) > 0 {
-		m := queue[0]
-		queue = queue[1:]
-		following := m.next(u)
-		if fault := m.violation(len(following) == 0); fault != "" {
-			return len(came), fault + trace(came, m)
-		}
-		for _, n := range following {
-			if _, seen := came[n]; !seen {
-				came[n] = m
-				queue = append(queue, n)
+		at := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
+		for _, from := range g.back[at] {
+			if !good[from] {
+				good[from] = true
+				queue = append(queue, from)
 			}
 		}
 	}
-	return len(came), ""
+	return int32(slices.Index(good, false))
 }
 
 // trace tells how a state was reached.
-func trace(came map[model]model, m model) string {
-	text := ""
-	for ; ; m = came[m] {
-		text = fmt.Sprintf("\n  %+v", m) + text
-		if m == came[m] {
-			return text
+func (g *graph) trace(at int32) string {
+	var lines []string
+	for ; ; at = g.from[at] {
+		lines = append(lines, "\n  "+g.states[at].String())
+		if at == 0 {
+			slices.Reverse(lines)
+			return strings.Join(lines, "")
 		}
 	}
 }
 
-// TestProtocol: no interleaving makes two Jobs, runs the flow twice, or leaves the
-// run stuck; and each rule is needed.
+// TestProtocol: in no world does any interleaving harm, double or strand a run.
 func TestProtocol(t *testing.T) {
-	for name, u := range map[string]rules{"one cluster": {}, "two clusters": {twoClusters: true}} {
-		states, fault := explore(u)
-		if fault != "" {
-			t.Errorf("%s: %s", name, fault)
-		}
-		t.Logf("%s: %d states", name, states)
+	for name, w := range worlds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			states, found, trace := explore(w, mutant{})
+			if found != none {
+				t.Errorf("%s%s", found, trace)
+			}
+			t.Logf("%-15s %8d states", name, states)
+		})
 	}
-	for name, u := range map[string]rules{
-		"random Job names":                    {randomNames: true},
-		"un-claim after an unknown outcome":   {unclaimUnknown: true},
-		"a non-owner un-claims":               {othersUnclaim: true},
-		"no cluster in the claim":             {noCluster: true, twoClusters: true},
-		"judging a run by any Job":            {anyJob: true},
-		"no stale-claim check":                {noStaleCheck: true},
-		"a claim beside a former Job at work": {noFormerCheck: true},
-	} {
-		if states, fault := explore(u); fault == "" {
-			t.Errorf("%s: nothing goes wrong in %d states", name, states)
+}
+
+// TestProtocolNeedsEachRule: without any one of the rules something goes wrong, and
+// it is what the rule is there to prevent.
+func TestProtocolNeedsEachRule(t *testing.T) {
+	for name, c := range mutants {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, known := worlds[c.world]
+			if !known {
+				t.Fatalf("no world %q", c.world)
+			}
+			states, found, trace := explore(w, c.mutant)
+			if found != c.want {
+				t.Errorf("in %d states: %s, want %s", states, found, c.want)
+			}
+			t.Logf("%s: %d states: %s%s", name, states, found, trace)
+		})
+	}
+}
+
+// TestEveryRuleHasAMutant: no rule is left out of the table.
+func TestEveryRuleHasAMutant(t *testing.T) {
+	rules := reflect.TypeFor[mutant]()
+	for i := range rules.NumField() {
+		set := false
+		for _, c := range mutants {
+			set = set || !reflect.ValueOf(c.mutant).Field(i).IsZero()
+		}
+		if !set {
+			t.Errorf("no mutant leaves out %s", rules.Field(i).Name)
 		}
 	}
 }

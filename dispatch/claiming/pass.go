@@ -94,24 +94,17 @@ type prepared struct {
 // page is too old or the pass has ended.
 func (p *pass) process(ctx context.Context, run prefect.FlowRun, page page, turn *turn) *report.Run {
 	defer turn.pass()
-	started := p.session.ServerNow()
+	started := p.session.Options.Now()
 	ready := &prepared{run: run}
-	var result *submit.Result
-	if page.readEach {
-		page.at = p.session.Options.Now()
-		result = p.readAgain(ctx, ready)
-	}
-	if result == nil {
-		result = p.prepare(ctx, ready)
-	}
+	result := p.prepare(ctx, ready)
 	turn.wait(ctx)
-	if result == nil && !p.over(ctx) && !p.stale(page) {
+	if result == nil && p.fresh(ctx, page) {
 		result = p.proceed(ctx, ready, page, turn)
 	}
 	if result == nil {
 		return nil
 	}
-	return p.line(ctx, ready, *result, p.session.ServerNow().Sub(started))
+	return p.line(ctx, ready, *result, p.session.Options.Now().Sub(started))
 }
 
 // proceed admits, claims and submits; nil: the run is left untried.
@@ -127,9 +120,14 @@ func (p *pass) proceed(ctx context.Context, ready *prepared, page page, turn *tu
 	switch {
 	case p.slotRefused(ready):
 		result = noSlot("the concurrency limit of its deployment has refused an earlier run of it in this pass")
-	case !p.over(ctx) && !p.stale(page):
-		owned := p.own(ctx, ready, answered)
-		result = &owned
+	case p.fresh(ctx, page):
+		if page.readEach {
+			result = p.readAgain(ctx, ready)
+		}
+		if result == nil {
+			owned := p.own(ctx, ready, answered)
+			result = &owned
+		}
 	}
 	p.places.leave(result != nil && result.Outcome == report.Submitted)
 	if result != nil {

@@ -121,7 +121,7 @@ func (p *pass) processPage(ctx context.Context, page page, runs []prefect.FlowRu
 	group.SetLimit(max(p.session.Options.Concurrency, 1))
 	for i, run := range runs {
 		group.Go(func() error {
-			if !p.over(ctx) && (page.readEach || !p.stale(page)) {
+			if p.fresh(ctx, page) {
 				lines[i] = p.process(ctx, run, page, order[i])
 			}
 			order[i].pass()
@@ -149,10 +149,13 @@ func (p *pass) processPage(ctx context.Context, page page, runs []prefect.FlowRu
 	return all, p.failure()
 }
 
-// stale tells whether a page has grown too old for claims.
-func (p *pass) stale(page page) bool { return p.session.Options.Now().Sub(page.at) >= maxPageAge }
+// fresh tells whether runs of a page may be claimed: it is not too old, unless each
+// run is read by itself, and the pass goes on.
+func (p *pass) fresh(ctx context.Context, page page) bool {
+	return !p.over(ctx) && (page.readEach || p.session.Options.Now().Sub(page.at) < maxPageAge)
+}
 
-// readAgain reads one run, which then is as fresh as one of a page that came just now.
+// readAgain reads one run just before its claim.
 func (p *pass) readAgain(ctx context.Context, ready *prepared) *submit.Result {
 	now, err := p.session.Prefect.FlowRun(ctx, ready.run.ID)
 	switch {
@@ -165,6 +168,6 @@ func (p *pass) readAgain(ctx context.Context, ready *prepared) *submit.Result {
 	case due(now).After(p.session.ServerNow().Add(p.req.LookAhead)):
 		return result(report.Skipped, "the run has been rescheduled to %s meanwhile", due(now).UTC().Format(time.RFC3339))
 	}
-	ready.run = *now
+	ready.claim.Due = due(now)
 	return nil
 }

@@ -115,7 +115,7 @@ func started(w World, now time.Time, g Graces) []Decision {
 		return leave(w, "its Job is being deleted")
 	case job.State == Active:
 		return append(missingPID(w, now, g), leave(w, "its Job is active")...)[:1]
-	case w.EngineRetry && job.State != Absent && (w.RetryAt.IsZero() || now.Sub(w.RetryAt) <= g.Settle):
+	case w.State == "SCHEDULED" && job.State != Absent && now.Sub(w.retryAt()) <= g.Settle:
 		return leave(w, "its engine will try again")
 	case job.State == Absent && w.State == "PENDING":
 		return crashUnlessOthers(w, "its Job was deleted before it ran")
@@ -127,6 +127,14 @@ func started(w World, now time.Time, g Graces) []Decision {
 		return leave(w, "its Job completed a moment ago")
 	}
 	return crashUnlessOthers(w, "its Job completed but the flow run never reached a terminal state")
+}
+
+// retryAt is when a run's engine tries it again.
+func (w *World) retryAt() time.Time {
+	if w.RetryAt.IsZero() {
+		return w.Since
+	}
+	return w.RetryAt
 }
 
 // crashUnlessOthers: an active Job of an earlier claim may be the one that executes

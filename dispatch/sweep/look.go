@@ -60,7 +60,8 @@ func (l *look) readRun() {
 	if run.State != nil {
 		w.Since = run.State.Timestamp
 	}
-	w.EngineRetry = run.EmpiricalPolicy.RetryType == "in_process"
+	// The server keeps the word while the further try runs (3.8.8, 2.20.25).
+	w.EngineRetry = run.EmpiricalPolicy.RetryType == "in_process" && run.StateType != "RUNNING"
 	if run.NextScheduledStartTime != nil {
 		w.RetryAt = *run.NextScheduledStartTime
 	}

@@ -60,7 +60,7 @@ type World struct {
 	Name        string
 	State       string    // type of the run's state; "DELETED": the run is gone
 	Since       time.Time // of that state
-	EngineRetry bool      // its own engine tries it again, in the pod that it has
+	EngineRetry bool      // it waits for its own engine, which tries it again in the pod that it has
 	RetryAt     time.Time // when
 	Started     bool      // it has been RUNNING
 
