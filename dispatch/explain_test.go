@@ -113,3 +113,66 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainAsksTheSweep: what the next sweep does is said in the same words.
+func TestExplainAsksTheSweep(t *testing.T) {
+	says := map[dispatch.Action]string{
+		dispatch.WritePID: "writes where its Job is: ", dispatch.CreateJob: "makes its Job: ", dispatch.PutBack: "puts it back", dispatch.GiveBack: "gives it back",
+		dispatch.Crash: "makes it CRASHED: ", dispatch.Cancel: "makes it CANCELLED: ",
+	}
+	for action, prepare := range repairs {
+		t.Run(string(action), func(t *testing.T) {
+			w := newWorld(t)
+			id := prepare(w)
+			told := row(w.look(dispatch.SweepRequest{WorkPools: []string{pool}, DryRun: true}), id)
+			before := w.change
+			w.change = func(o *dispatch.Options) {
+				if before != nil {
+					before(o)
+				}
+				o.Now = func() time.Time { return w.now().Add(time.Hour) }
+			}
+			first, others := w.why(id)
+			if all := first + "; " + others; action != dispatch.DeleteJob && (!strings.Contains(all, "the next sweep "+says[action]) || !strings.Contains(all, told.Reason[strings.LastIndex(told.Reason, ",")+1:])) {
+				t.Errorf("%s; the sweep says %q", all, told.Reason)
+			}
+		})
+	}
+}
+
+// TestExplainHarmsNothing: of a healthy run nothing is advised that would end it.
+func TestExplainHarmsNothing(t *testing.T) {
+	for name, prepare := range map[string]func(w *world) string{
+		"its engine's own retry": func(w *world) string { id, _ := w.ownRetry(); return id },
+		"running":                func(w *world) string { id, _ := w.submitted(); w.force(id, "RUNNING"); return id },
+		"being cancelled": func(w *world) string {
+			id, _ := w.submitted()
+			w.force(id, "RUNNING", "CANCELLING")
+			return id
+		},
+		"claimed in another cluster": func(w *world) string {
+			w.change = func(o *dispatch.Options) { o.Cluster = "b" }
+			id, _ := w.submitted()
+			w.change = nil
+			return id
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			first, others := w.why(prepare(w))
+			if all := first + "; " + others; strings.Contains(all, "delete") || strings.Contains(all, "next sweep") {
+				t.Error(all)
+			}
+		})
+	}
+	t.Run("a leftover before a retry", func(t *testing.T) {
+		w := newWorld(t)
+		id, _ := w.submitted()
+		w.force(id, "RUNNING", "FAILED")
+		w.retry(id)
+		w.change = func(o *dispatch.Options) { o.Now = func() time.Time { return w.now().Add(time.Hour) } }
+		if first, others := w.why(id); !strings.Contains(first, "of its earlier attempt is still active: the next sweep deletes it") {
+			t.Errorf("%s; %s", first, others)
+		}
+	})
+}

@@ -77,9 +77,9 @@ func (s *stepper) dispatcher(i int8) {
 		s.attempt(i)
 	case createsAgain:
 		s.sure(func(n *model) {
-			read := !(s.u.noReadAfterUnknown && d.unsure || s.u.noReadAfterRefusal && !d.unsure)
+			unread := s.u.noReadAfterUnknown && d.unsure || s.u.noReadAfterRefusal && !d.unsure
 			n.d[i].at = creates
-			if read && !m.held(id, s.u) {
+			if !unread && !m.held(id, s.u) {
 				n.d[i] = d.ends()
 			}
 		})

@@ -166,7 +166,8 @@ func (m *model) proposed(act action) bool {
 func (m model) rests() bool {
 	for _, jobs := range m.jobs {
 		for _, job := range jobs {
-			if job.active() && !(m.run == crashed && job.started()) && m.run != paused {
+			mayStay := m.run == paused || m.run == crashed && job.started()
+			if job.active() && !mayStay {
 				return false
 			}
 		}
@@ -205,7 +206,10 @@ func (s *stepper) decide(kind sweepKind, w sweeper) []choice {
 // leftover: the Job serves an attempt that is over, or one that is being cancelled.
 func (s *stepper) leftover(name int8, job jobPhase) bool {
 	m := s.m
-	superseded := m.ended>>name&1 == 1 && !(s.u.suspendedIsNoEnd && m.used.suspended)
+	superseded := m.ended>>name&1 == 1
+	if s.u.suspendedIsNoEnd && m.used.suspended {
+		superseded = false
+	}
 	switch {
 	case m.run == cancelling:
 		return !job.started() || m.settled || s.u.noCancelGrace
@@ -277,7 +281,10 @@ func (s *stepper) stale() bool {
 // judgePending: holds tells whether an earlier Job that is active holds an action back.
 func (s *stepper) judgePending(job jobPhase, holds func(action) bool) action {
 	m := s.m
-	stale := s.stale() && !(s.u.jobBeforeStale && job != absent)
+	stale := s.stale()
+	if s.u.jobBeforeStale && job != absent {
+		stale = false
+	}
 	switch {
 	case stale && m.overdue:
 		return putBack

@@ -21,6 +21,8 @@ import (
 //   - A pod that cannot start does not become able to in a gap.
 //   - An engine that is healthy ends within the settle grace, and that is not longer
 //     than the orphan grace. The owner writes the pid within the orphan grace, or never.
+//   - Where there are two clusters, which do not see each other's Jobs, the user asks for
+//     another attempt only when no Job of the run is active.
 //
 // The repeat of a proposal, of a claim and of a creation may come at any time later.
 type model struct {

@@ -14,12 +14,18 @@ import (
 // sweep makes one sweep an hour from now, when every grace is over.
 func (w *world) sweep() dispatch.SweepReport {
 	w.t.Helper()
+	return w.sweepIn(time.Hour, pool)
+}
+
+// sweepIn makes one sweep of a work pool so long from now.
+func (w *world) sweepIn(d time.Duration, pool string) dispatch.SweepReport {
+	w.t.Helper()
 	before := w.change
 	w.change = func(o *dispatch.Options) {
 		if before != nil {
 			before(o)
 		}
-		o.Now = func() time.Time { return time.Now().Add(time.Hour) }
+		o.Now = func() time.Time { return w.now().Add(d) }
 	}
 	reports, err := w.dispatcher().Sweep(w.t.Context(), dispatch.SweepRequest{WorkPools: []string{pool}})
 	w.change = before
@@ -33,14 +39,7 @@ func (w *world) sweep() dispatch.SweepReport {
 func (w *world) orphan() string {
 	w.t.Helper()
 	id := w.run()
-	w.onJobPost(func(rw http.ResponseWriter, _ *http.Request) bool {
-		w.kube.Break(rw)
-		return true
-	})
-	w.change = func(o *dispatch.Options) { o.Deadline = 200 * time.Millisecond }
-	_, _ = w.tryPass(w.t.Context())
-	w.change = nil
-	w.kube.Intercept(nil)
+	w.die()
 	if run := w.state(id); run.StateType != "PENDING" || len(w.kube.Jobs()) != 0 {
 		w.t.Fatalf("the run is %s with %d Jobs", run.StateType, len(w.kube.Jobs()))
 	}

@@ -3,10 +3,10 @@ package dispatch_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,10 +48,12 @@ type world struct {
 	deployment string
 	change     func(*dispatch.Options)
 	skew       time.Duration // of the dispatcher's machine against the servers
+	waited     atomic.Int64  // by which the dispatcher's clock has been moved on
+	log        logBuffer     // lines of dispatchers
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, prefect: prefecttest.New(t), kube: kubetest.New(t, "dev")}
+func newWorld(t *testing.T, options ...prefecttest.Option) *world {
+	w := &world{t: t, prefect: prefecttest.New(t, options...), kube: kubetest.New(t, "dev")}
 	w.prefect.AddPool(pool, doc{"type": "kubernetes", "base_job_template": template()})
 	w.deployment = w.prefect.AddDeployment(pool, "etl", "demo", doc{})
 	return w
@@ -69,7 +71,7 @@ func (w *world) dispatcher() *dispatch.Dispatcher {
 		w.t.Fatal(err)
 	}
 	o := dispatch.Options{
-		Prefect: server, Kube: cluster, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Prefect: server, Kube: cluster, Log: slog.New(slog.NewJSONHandler(&w.log, nil)),
 		Redactor: redact.New(), WorkerName: "slipway", Heartbeat: time.Minute, Concurrency: 8, Deadline: 45 * time.Second, OrphanGrace: time.Minute, SettleGrace: 30 * time.Second, Namespace: "default", Sleep: noSleep, Now: w.now,
 	}
 	if w.change != nil {
@@ -78,7 +80,18 @@ func (w *world) dispatcher() *dispatch.Dispatcher {
 	return dispatch.New(o)
 }
 
-func (w *world) now() time.Time { return time.Now().Add(w.skew) }
+func (w *world) now() time.Time {
+	return time.Now().Add(w.skew + time.Duration(w.waited.Load()))
+}
+
+// wait moves the dispatcher's clock on, as a slow answer or a pause would.
+func (w *world) wait(d time.Duration) { w.waited.Add(int64(d)) }
+
+// waiting is a Sleep that takes no time, and moves the clock on.
+func (w *world) waiting(ctx context.Context, d time.Duration) error {
+	w.wait(d)
+	return ctx.Err()
+}
 
 func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 

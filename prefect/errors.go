@@ -106,7 +106,7 @@ func fromStatus(op string, status int, retryAfter time.Duration, body []byte) *E
 	e := &Error{Op: op, Status: status, Detail: detail(status, body), RetryAfter: retryAfter}
 	switch {
 	case status == http.StatusNotFound:
-		e.Kind = NotFound
+		e.Kind = kindOf404(body)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		e.Kind = Denied
 	case status == http.StatusRequestTimeout, status == http.StatusBadGateway, status == http.StatusServiceUnavailable:
@@ -122,12 +122,37 @@ func fromStatus(op string, status int, retryAfter time.Duration, body []byte) *E
 	return e
 }
 
+// kindOf404 tells an object that is not there from a route that is not. Prefect names
+// what it did not find; a router that knows no such path says "Not Found", and a proxy
+// whose backend is away sends a page of its own: that proves nothing of any object.
+func kindOf404(body []byte) Kind {
+	switch text, ok := serverWords(body); {
+	case !ok || text == "":
+		return Unavailable
+	case text == "Not Found":
+		return Invalid
+	}
+	return NotFound
+}
+
 // maxDetailBytes bounds the server's words in an Error, and so in a log line.
 const maxDetailBytes = 4 << 10
 
 // detail finds the server's words: it answers {"detail": ...} or
 // {"exception_message": ..., "exception_detail": [...]}.
 func detail(status int, body []byte) string {
+	text, ok := serverWords(body)
+	if !ok || text == "" {
+		return http.StatusText(status)
+	}
+	if len(text) > maxDetailBytes {
+		return text[:runeStart(text, maxDetailBytes)] + " ..."
+	}
+	return text
+}
+
+// serverWords are those of an error answer; false if that is not one of Prefect's.
+func serverWords(body []byte) (string, bool) {
 	var words struct {
 		Detail    json.RawMessage `json:"detail"`
 		Message   string          `json:"exception_message"`
@@ -137,7 +162,7 @@ func detail(status int, body []byte) string {
 		} `json:"exception_detail"`
 	}
 	if json.Unmarshal(body, &words) != nil {
-		return http.StatusText(status)
+		return "", false
 	}
 	text := words.Message
 	if len(words.Detail) > 0 {
@@ -151,13 +176,7 @@ func detail(status int, body []byte) string {
 		// The item's input is left out: it may be a secret of the request.
 		text += fmt.Sprintf(" %v: %s;", item.Loc, item.Msg)
 	}
-	if text == "" {
-		return http.StatusText(status)
-	}
-	if len(text) > maxDetailBytes {
-		return text[:runeStart(text, maxDetailBytes)] + " ..."
-	}
-	return strings.TrimSuffix(text, ";")
+	return strings.TrimSuffix(text, ";"), true
 }
 
 // parseRetryAfter reads seconds, whole or not, or an HTTP date.

@@ -74,7 +74,7 @@ func (v *automationsVerb) stored(ctx context.Context, client *prefect.Client) (m
 		names = append(names, wanted["name"].(string))
 	}
 	found, err := client.Automations(ctx, names)
-	if prefect.IsNotFound(err) {
+	if prefect.IsNotFound(err) || prefect.IsInvalid(err) {
 		return nil, &usageError{"this Prefect server has automations switched off: trigger passes by a CronJob or curl, or, on Prefect 2.20, start the server with " +
 			"PREFECT_EXPERIMENTAL_EVENTS=true; see docs/triggers.md"}
 	}

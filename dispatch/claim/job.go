@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -73,11 +74,25 @@ func ParsePID(pid string) Place {
 	parts := strings.Split(pid, ":")
 	switch len(parts) {
 	case 2:
-		return Place{parts[0], parts[1]}
+		return place(parts[0], parts[1])
 	case 3:
-		return Place{parts[1], parts[2]}
+		return place(parts[1], parts[2])
 	}
 	return Place{}
+}
+
+// The names that Kubernetes allows (RFC 1123 label and subdomain).
+var (
+	namespaceShape = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	jobShape       = regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$`)
+)
+
+// place is that of names that Kubernetes allows; the zero Place for others.
+func place(namespace, name string) Place {
+	if !namespaceShape.MatchString(namespace) || !jobShape.MatchString(name) {
+		return Place{}
+	}
+	return Place{namespace, name}
 }
 
 // messagePrefix begins the message of a claim's state.
@@ -96,7 +111,7 @@ func PlaceOf(message, transitionID string) Place {
 		return Place{}
 	}
 	namespace, name, _ := strings.Cut(strings.TrimSuffix(text, "."), "/")
-	if p := (Place{namespace, name}); p.Known() && p.IsOf(transitionID) {
+	if p := place(namespace, name); p.IsOf(transitionID) {
 		return p
 	}
 	return Place{}

@@ -28,9 +28,13 @@ func (p *pass) own(ctx context.Context, ready *prepared, answered func()) submit
 	}
 	answered()
 	if ready.fault != nil {
-		return submit.Crash(ctx, p.session, &ready.run, ready.claim, "Slipway cannot render the Job of this flow run: "+ready.fault.Error())
+		return submit.Crash(ctx, p.submission(ready), "Slipway cannot render the Job of this flow run: "+ready.fault.Error())
 	}
-	return submit.Submit(ctx, submit.Submission{Session: p.session, Run: &ready.run, Claim: ready.claim, Job: ready.job, Place: ready.place})
+	return submit.Submit(ctx, p.submission(ready))
+}
+
+func (p *pass) submission(ready *prepared) submit.Submission {
+	return submit.Submission{Session: p.session, Run: &ready.run, Claim: ready.claim, Job: ready.job, Place: ready.place}
 }
 
 // claim makes this dispatcher the owner of the run; a result if it is not. The proof
@@ -52,7 +56,6 @@ func (p *pass) claim(ctx context.Context, ready *prepared) *submit.Result {
 			return failed
 		}
 	}
-	p.count(nil)
 	if !ready.claim.HeldBy(verdict.State) {
 		return p.lost(ready, verdict)
 	}
@@ -60,78 +63,73 @@ func (p *pass) claim(ctx context.Context, ready *prepared) *submit.Result {
 	// The server copies the time into the claim from the state SCHEDULED
 	// only. From COMPLETED, FAILED or CRASHED it accepts a claim as well: the
 	// page was stale, and the run must not run again.
-	if at := verdict.State.Details.ScheduledTime; at == nil || !at.Equal(ready.claim.Due) {
-		r := submit.PutBack(ctx, p.session, &ready.run, ready.claim)
-		return &r
+	at := verdict.State.Details.ScheduledTime
+	switch {
+	case at != nil && at.Equal(ready.claim.Due):
+		return nil
+	case at != nil && !ready.claim.InTime(p.session.Options):
+		return result(report.Unknown, "the run was rescheduled, and its claim took too long to be put back; a later sweep settles it")
 	}
-	return nil
+	r := submit.PutBack(ctx, p.submission(ready))
+	return &r
 }
 
 // propose repeats the claim only as long as its owner has time: later a sweep may have
 // made the Job, and a run that has ended since would be claimed again.
 func (p *pass) propose(ctx context.Context, ready *prepared, state json.RawMessage) (*prefect.Verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.session.Options.Deadline)
+	limit := p.session.Options.Deadline
+	if grace := p.session.Options.OrphanGrace - submit.UnclaimMargin; grace > 0 {
+		limit = min(limit, grace)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return p.session.Prefect.SetState(ctx, ready.run.ID, prefect.Proposal{State: state})
 }
 
-// afterLostAnswer reads what a claim without an answer has done.
+// afterLostAnswer reads what a claim without an answer has done. Only if the run
+// cannot be read either does the pass end.
 func (p *pass) afterLostAnswer(ctx context.Context, ready *prepared, err error) (*prefect.Verdict, *submit.Result) {
-	switch {
-	case prefect.IsNotFound(err):
+	if prefect.IsNotFound(err) {
 		return nil, result(report.Skipped, "the run was deleted: %s", p.session.Text(err))
-	case prefect.IsInvalid(err):
-		return nil, p.unanswered(ctx, ready, err)
-	case !prefect.MayHaveHappened(err):
-		r := result(report.Failed, "not claimed: %s", p.session.Text(err))
-		r.Blocked = p.end(ctx, err)
-		return nil, r
 	}
 	run, readErr := p.session.Prefect.FlowRun(ctx, ready.run.ID)
 	switch {
 	case prefect.IsNotFound(readErr):
 		return nil, result(report.Skipped, "the run was deleted")
+	case readErr != nil && prefect.MayHaveHappened(err):
+		return nil, p.end(ctx, err, result(report.Unknown, "whether it is claimed could not be learned: %s; a later sweep settles it", p.session.Text(err)))
 	case readErr != nil:
-		r := result(report.Unknown, "whether it is claimed could not be learned: %s; a later sweep settles it", p.session.Text(err))
-		r.Blocked = p.end(ctx, err)
-		return nil, r
+		return nil, p.end(ctx, err, result(report.Failed, "not claimed: %s", p.session.Text(err)))
 	case run.StateType == "SCHEDULED":
 		return nil, p.unanswered(ctx, ready, err)
 	}
 	return &prefect.Verdict{Status: "UNKNOWN", Reason: p.session.Text(err), State: run.State}, nil
 }
 
-// maxFailures is how many claims in a row that the server does not answer end the
-// pass. One run that it fails on keeps no other from being claimed.
+// maxFailures is how many claims that the server fails on end a deployment's turn in
+// the pass. Other deployments' runs are claimed all the same.
 const maxFailures = 3
 
 // unanswered is a claim that the server fails on. The run's log says so, once.
 func (p *pass) unanswered(ctx context.Context, ready *prepared, err error) *submit.Result {
 	const prefix = "Slipway could not claim this flow run: "
-	message := prefix + p.session.Text(err)
-	if told, readErr := p.session.Tells(ctx, ready.run.ID, prefix, message, workpool.SameText); readErr == nil && !told {
+	message := p.session.Options.Redactor.Text(prefix + p.session.Text(err))
+	if told, readErr := p.session.Told(ctx, ready.run.ID, prefix); readErr == nil && !workpool.SameText(told.Last, message) {
 		p.session.Tell(ctx, ready.run.ID, workpool.LevelWarning, message)
 	}
-	r := result(report.Failed, "the claim had no effect so far: %s", p.session.Text(err))
-	if p.count(err) >= maxFailures {
-		r.Blocked = p.end(ctx, err)
-	}
-	return r
-}
-
-// count counts failed claims in a row; nil begins anew.
-func (p *pass) count(err error) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures++
-	if err == nil {
-		p.failures = 0
+	deployment := ready.run.DeploymentID
+	if p.failures[deployment]++; p.failures[deployment] == maxFailures {
+		p.closed[deployment] = "not claimed: the Prefect server fails on the claims of its deployment's runs"
 	}
-	return p.failures
+	return result(report.Failed, "the claim had no effect so far: %s", p.session.Text(err))
 }
 
-func (p *pass) end(ctx context.Context, err error) *submit.Block {
-	return &submit.Block{Reason: "not claimed: the Prefect server did not answer an earlier claim", Ends: workpool.PrefectError(ctx, "claim flow runs", err)}
+// end makes a result the last of the pass: the server does not answer.
+func (p *pass) end(ctx context.Context, err error, r *submit.Result) *submit.Result {
+	r.Blocked = &submit.Block{Reason: "not claimed: the Prefect server did not answer an earlier claim", Ends: workpool.PrefectError(ctx, "claim flow runs", err)}
+	return r
 }
 
 // lost explains a claim that was not granted.
@@ -144,25 +142,22 @@ func (p *pass) lost(ready *prepared, v *prefect.Verdict) *submit.Result {
 	case now == "PENDING" || now == "RUNNING" || now == "COMPLETED" || now == "FAILED" || now == "CRASHED":
 		return result(report.Duplicate, "somebody else has it: the run is %s", now)
 	case name == "AwaitingConcurrencySlot":
-		p.refuseSlots(ready)
-		return noSlot(v.Reason)
+		p.closeDeployment(ready, "no slot is free: the concurrency limit of its deployment has refused an earlier run of it in this pass")
+		return result(report.Skipped, "no slot is free: %s", v.Reason)
 	}
 	return result(report.Skipped, "the server answered %s: %s", v.Status, v.Reason)
 }
 
-func noSlot(reason string) *submit.Result {
-	return result(report.Skipped, "no slot is free: %s", reason)
-}
-
-// refuseSlots ends the turn of a deployment in this pass.
-func (p *pass) refuseSlots(ready *prepared) {
+// closeDeployment ends the turn of a deployment in this pass.
+func (p *pass) closeDeployment(ready *prepared, reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.noSlot[ready.run.DeploymentID] = true
+	p.closed[ready.run.DeploymentID] = reason
 }
 
-func (p *pass) slotRefused(ready *prepared) bool {
+// closedReason says why a run's deployment has had its turn; "" if it has not.
+func (p *pass) closedReason(ready *prepared) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.noSlot[ready.run.DeploymentID]
+	return p.closed[ready.run.DeploymentID]
 }

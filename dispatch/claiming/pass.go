@@ -47,8 +47,8 @@ type pass struct {
 
 	mu       sync.Mutex               // guards what the runs' goroutines share:
 	previous map[string]chan struct{} //   the claim before, of deployments with a limit
-	noSlot   map[string]bool          //   deployments whose limit has refused a claim
-	failures int                      //   claims in a row without an answer
+	closed   map[string]string        //   deployments that have had their turn, and why
+	failures map[string]int           //   claims that the server failed on, by deployment
 	ended    error                    //   no run is claimed after this
 }
 
@@ -58,7 +58,7 @@ type pass struct {
 func Run(ctx context.Context, s *workpool.Session, req Request, r *report.Pass) error {
 	p := &pass{
 		session: s, req: req, report: r, tried: map[string]bool{}, places: newPlaces(req.Limit),
-		previous: map[string]chan struct{}{}, noSlot: map[string]bool{},
+		previous: map[string]chan struct{}{}, closed: map[string]string{}, failures: map[string]int{},
 	}
 	if err := p.serve(ctx); err != nil {
 		return err
@@ -118,8 +118,8 @@ func (p *pass) proceed(ctx context.Context, ready *prepared, page page, turn *tu
 	await(ctx, before)
 	var result *submit.Result
 	switch {
-	case p.slotRefused(ready):
-		result = noSlot("the concurrency limit of its deployment has refused an earlier run of it in this pass")
+	case p.closedReason(ready) != "":
+		result = skipped(p.closedReason(ready))
 	case p.fresh(ctx, page):
 		if page.readEach {
 			result = p.readAgain(ctx, ready)
@@ -153,7 +153,7 @@ func (p *pass) blocked(ready *prepared) *submit.Result {
 		return nil
 	}
 	if reason := p.session.BlockedReason(ready.place.Namespace); reason != "" {
-		return result(report.Skipped, "%s", reason)
+		return skipped(reason)
 	}
 	return nil
 }
@@ -201,3 +201,5 @@ func result(outcome report.Outcome, format string, args ...any) *submit.Result {
 	r := submit.Resultf(outcome, format, args...)
 	return &r
 }
+
+func skipped(reason string) *submit.Result { return result(report.Skipped, "%s", reason) }

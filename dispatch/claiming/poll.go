@@ -165,9 +165,9 @@ func (p *pass) readAgain(ctx context.Context, ready *prepared) *submit.Result {
 		return result(report.Failed, "read the run before its claim: %s", p.session.Text(err))
 	case now.StateType != "SCHEDULED" || now.EmpiricalPolicy.RetryType == "in_process":
 		return result(report.Skipped, "the run has moved on to %s meanwhile", now.StateType)
-	case due(now).After(p.session.ServerNow().Add(p.req.LookAhead)):
-		return result(report.Skipped, "the run has been rescheduled to %s meanwhile", due(now).UTC().Format(time.RFC3339))
+	case now.StateID != ready.run.StateID && !(isFirst(now) && isFirst(&ready.run) && due(now).Equal(ready.claim.Due)):
+		// What was found for the state before may not hold for this one.
+		return result(report.Skipped, "the run has changed to %s meanwhile; the next pass looks at it", now.StateName)
 	}
-	ready.claim.Due = due(now)
 	return nil
 }

@@ -110,8 +110,7 @@ func (p *pass) deploymentGone(ctx context.Context, run *prefect.FlowRun) *submit
 // UI. A run's first attempt costs no request here.
 func (p *pass) formerJob(ctx context.Context, ready *prepared) *submit.Result {
 	run := &ready.run
-	first := run.InfrastructurePID == "" && run.RunCount == 0
-	if first && slices.Contains([]string{"Scheduled", "Late", "AwaitingConcurrencySlot"}, run.StateName) {
+	if isFirst(run) {
 		return nil
 	}
 	namespaces, err := p.formerNamespaces(ctx, ready)
@@ -128,6 +127,11 @@ func (p *pass) formerJob(ctx context.Context, ready *prepared) *submit.Result {
 		}
 	}
 	return nil
+}
+
+// isFirst tells whether this is a run's first attempt.
+func isFirst(run *prefect.FlowRun) bool {
+	return run.InfrastructurePID == "" && run.RunCount == 0 && slices.Contains([]string{"Scheduled", "Late", "AwaitingConcurrencySlot"}, run.StateName)
 }
 
 // formerNamespaces are those that Jobs of the run may be in: today's, that of the pid,
@@ -154,19 +158,16 @@ func (p *pass) formerNamespaces(ctx context.Context, ready *prepared) ([]string,
 // a server that is ready refuses the list twice: the namespace is gone, or was never
 // Slipway's.
 func (p *pass) activeJob(ctx context.Context, namespace, runID string) (string, error) {
-	list := func() (name string, err error) {
-		err = p.session.Kube.EachJob(ctx, kube.JobList{Namespace: namespace, LabelSelector: claim.LabelFlowRun + "=" + runID}, func(job *kube.Job) {
+	name := ""
+	list := kube.JobList{Namespace: namespace, LabelSelector: claim.LabelFlowRun + "=" + runID}
+	err := p.session.ConfirmRefused(ctx, func() error {
+		return p.session.Kube.EachJob(ctx, list, func(job *kube.Job) {
 			if !job.Finished() {
 				name = job.Name
 			}
 		})
-		return name, err
-	}
-	name, err := list()
-	if err == nil || !kube.IsRefused(err) || p.session.Kube.Ready(ctx) != nil {
-		return name, err
-	}
-	if name, err = list(); kube.IsRefused(err) {
+	})
+	if kube.IsRefused(err) {
 		return "", nil
 	}
 	return name, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"slipway/dispatch/report"
@@ -67,8 +68,7 @@ func (s *submission) confirmForbidden(ctx context.Context, attempt int) bool {
 // notDone: it had no effect, and may succeed later.
 func (s *submission) notDone(ctx context.Context, attempt int, e *kube.Error) *Result {
 	if s.Repair {
-		s.tellOnce(ctx, s.Session.Text(e))
-		return s.result(report.Unknown, "%s; the next sweep tries again", s.Session.Text(e))
+		return s.notYet(ctx, s.Session.Text(e))
 	}
 	quota := e.Status == http.StatusForbidden
 	if s.unsure || !quota && attempt+1 < maxAttempts {
@@ -103,8 +103,8 @@ func (s *submission) outOfTime(ctx context.Context) Result {
 	if s.last != nil {
 		cause = s.Session.Text(s.last)
 	}
-	if s.Final {
-		return *s.crash(ctx, fmt.Sprintf("Slipway could not create the Job %s of this flow run within %s: %s", s.Place, s.Claim.Age(s.Session.Options.Now()).Round(time.Second), cause))
+	if s.Repair {
+		return *s.notYet(ctx, cause)
 	}
 	s.tellOnce(ctx, cause)
 	r := Resultf(report.Unknown, "whether its Job %s exists could not be learned: %s; a later sweep settles it", s.Place, cause)
@@ -115,31 +115,70 @@ func (s *submission) outOfTime(ctx context.Context) Result {
 }
 
 // tellOnce writes into the run's log why there is no Job, unless the last line about
-// it says the same.
-func (s *submission) tellOnce(ctx context.Context, cause string) {
-	prefix := fmt.Sprintf("Job %s is not created: ", s.Place)
-	message := prefix + NotCreated + ": " + cause
-	told, err := s.Session.Tells(ctx, s.Run.ID, prefix, message, workpool.SameText)
-	if err == nil && !told {
+// it says the same. It returns for how long the log has said so: a sweep counts from the
+// first sweep that met this, not from its owner's attempts, since when there may have
+// been no server to ask.
+func (s *submission) tellOnce(ctx context.Context, cause string) time.Duration {
+	still := ""
+	if s.Repair {
+		still = "still "
+	}
+	prefix := fmt.Sprintf("Job %s is %snot created: ", s.Place, still)
+	message := prefix + notCreated + ": " + cause
+	told, err := s.Session.Told(ctx, s.Run.ID, prefix)
+	if err == nil && !workpool.SameText(told.Last, message) {
 		s.Session.Tell(ctx, s.Run.ID, workpool.LevelWarning, message)
 	}
+	if told.First.IsZero() {
+		return 0
+	}
+	return s.Session.ServerNow().Sub(told.First)
 }
 
-// NotCreated is the diagnosis of a Job whose creation is answered by errors.
-const NotCreated = "JobNotCreated"
+// notYet leaves a repair to the next sweep, unless the run's log has told of this cause
+// for longer than its limit.
+func (s *submission) notYet(ctx context.Context, cause string) *Result {
+	told := s.tellOnce(ctx, cause)
+	if limit, given := s.limit(cause); given && told > limit {
+		return s.crash(ctx, fmt.Sprintf("Slipway could not create the Job %s of this flow run for %s: %s", s.Place, told.Round(time.Second), cause))
+	}
+	return s.result(report.Unknown, "whether its Job %s exists, or when it can be made, is not known: %s; the next sweep tries again", s.Place, cause)
+}
+
+// notCreated is the diagnosis of a Job whose creation is answered by errors, and
+// defaultLimit how long that may last where the settings say nothing.
+const (
+	notCreated   = "JobNotCreated"
+	defaultLimit = 15 * time.Minute
+)
+
+// limit is that of a cause, in the settings' SLIPWAY_START_LIMITS. A quota may be used up
+// for as long as it likes, unless they name it.
+func (s *submission) limit(cause string) (time.Duration, bool) {
+	limits := s.Session.Options.StartLimits
+	if strings.Contains(cause, "quota") {
+		limit, given := limits[string(kube.QuotaExceeded)]
+		return limit, given
+	}
+	if limit, given := limits[notCreated]; given {
+		return limit, true
+	}
+	return defaultLimit, true
+}
 
 // UnclaimMargin is the time that giving back takes at most, clocks considered.
 const UnclaimMargin = 5 * time.Second
 
-// backOff is the least time until a run whose claim was given back is due again.
-const backOff = 30 * time.Second
+// The least and the most time until a run whose claim was given back is due again.
+const (
+	backOff    = 30 * time.Second
+	maxBackOff = 5 * time.Minute
+)
 
 // alone tells whether nobody else can be making the Job. From its grace on a sweep
 // does: to give the claim back then would be to let two Jobs run, and the Secrets are
 // that sweep's.
-func (s *submission) alone() bool {
-	return !s.Repair && s.Session.Options.OrphanGrace-s.Claim.Age(s.Session.Options.Now()) >= UnclaimMargin
-}
+func (s *submission) alone() bool { return !s.Repair && s.Claim.InTime(s.Session.Options) }
 
 // unclaim gives the run back to the pool. Only the owner does so, and only when
 // it is certain that no Job was made: a late one would run beside the next claim's.
@@ -147,7 +186,7 @@ func (s *submission) unclaim(ctx context.Context, why string, wait time.Duration
 	if !s.alone() {
 		return s.result(report.Unknown, "%s; it stays PENDING, and a sweep tries again", why)
 	}
-	due := s.Session.ServerNow().Add(max(wait, backOff))
+	due := s.Session.ServerNow().Add(min(max(wait, backOff), maxBackOff))
 	if s.Claim.Due.After(due) {
 		due = s.Claim.Due
 	}
@@ -168,25 +207,27 @@ func (s *submission) crash(ctx context.Context, why string) *Result {
 			return s.result(report.Unknown, "%s; its Job exists all the same, or cannot be read; a later sweep settles it", why)
 		}
 	}
-	r := Crash(ctx, s.Session, s.Run, s.Claim, why)
-	return &r
+	return s.crashNow(ctx, why)
 }
 
-// Crash makes a run that is PENDING under a claim CRASHED, and writes the reason
-// into its log.
-func Crash(ctx context.Context, session *workpool.Session, run *prefect.FlowRun, held Claim, why string) Result {
-	s := &submission{Submission: Submission{Session: session, Run: run, Claim: held}}
+func (s *submission) crashNow(ctx context.Context, why string) *Result {
 	r := s.settle(ctx, report.Refused, why, workpool.Change{Type: "CRASHED", Name: "Crashed"})
 	if r.Outcome == report.Refused {
-		session.Tell(ctx, run.ID, workpool.LevelError, why)
+		s.Session.Tell(ctx, s.Run.ID, workpool.LevelError, why)
 	}
-	return *r
+	return r
 }
 
-// Cancel ends a run that is PENDING under a claim and that nobody can start.
-func Cancel(ctx context.Context, session *workpool.Session, run *prefect.FlowRun, held Claim, why string) Result {
-	s := &submission{Submission: Submission{Session: session, Run: run, Claim: held}}
-	return *s.settle(ctx, report.Refused, why, workpool.Change{Type: "CANCELLED", Name: "Cancelled"})
+// Crash makes a run CRASHED that is PENDING under a claim and of which no Job can be
+// made, and writes the reason into its log. Of the submission it needs Session, Run,
+// Claim and Repair.
+func Crash(ctx context.Context, s Submission, why string) Result {
+	return *(&submission{Submission: s}).crashNow(ctx, why)
+}
+
+// Cancel likewise ends a run that nobody can start.
+func Cancel(ctx context.Context, s Submission, why string) Result {
+	return *(&submission{Submission: s}).settle(ctx, report.Refused, why, workpool.Change{Type: "CANCELLED", Name: "Cancelled"})
 }
 
 // settle proposes the state that ends a submission, and names the outcome.
@@ -194,6 +235,11 @@ func (s *submission) settle(ctx context.Context, outcome report.Outcome, why str
 	why = s.Session.Options.Redactor.Text(why)
 	change.RunID, change.Message = s.Run.ID, why
 	change.Still = func(run *prefect.FlowRun) bool { return s.Claim.HeldBy(run.State) }
+	if !s.Repair {
+		var cancel context.CancelFunc
+		ctx, cancel = s.Claim.undoing(ctx, s.Session.Options)
+		defer cancel()
+	}
 	done, err := s.Session.Propose(ctx, change)
 	switch {
 	case err != nil:

@@ -11,8 +11,15 @@ import (
 
 // PutBack undoes a claim on a run that was not SCHEDULED any more, or not for the
 // time that the poll showed, by proposing the state that the claim replaced. Its
-// outcome is Skipped if the run is no more under the claim afterwards.
-func PutBack(ctx context.Context, session *workpool.Session, run *prefect.FlowRun, held Claim) Result {
+// outcome is Skipped if the run is no more under the claim afterwards. Of the submission
+// it needs Session, Run, Claim and Repair.
+func PutBack(ctx context.Context, s Submission) Result {
+	session, run, held := s.Session, s.Run, s.Claim
+	if !s.Repair {
+		var cancel context.CancelFunc
+		ctx, cancel = held.undoing(ctx, session.Options)
+		defer cancel()
+	}
 	former, err := formerState(ctx, session, run)
 	if err != nil {
 		return Resultf(report.Unknown, "the poll was out of date, and the run's former state could not be read: %s; the run stays PENDING and gets no Job", session.Text(err))

@@ -26,6 +26,7 @@ func (s *submission) putSecret(ctx context.Context, secret render.Secret) error 
 		if err == nil || kube.IsRefused(err) || attempt+1 == maxAttempts {
 			return err
 		}
+		s.delayed = true
 		if s.Session.Options.Sleep(ctx, Pause(attempt, err)) != nil {
 			return err
 		}
@@ -43,8 +44,7 @@ func (s *submission) secretFailed(ctx context.Context, err error) *Result {
 		s.dropSecrets(ctx, r)
 		return r
 	case s.Repair:
-		s.tellOnce(ctx, s.Session.Text(err))
-		return s.result(report.Unknown, "%s; the next sweep tries again", s.Session.Text(err))
+		return s.notYet(ctx, s.Session.Text(err))
 	}
 	return s.unclaim(ctx, s.Session.Text(err), 0)
 }

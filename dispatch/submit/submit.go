@@ -31,11 +31,28 @@ func (c Claim) Age(now time.Time) time.Duration {
 	return max(now.Sub(c.Began), now.Round(0).Sub(c.Began.Round(0)))
 }
 
+// InTime tells whether the owner may still undo the claim: a sweep does not act on it
+// yet.
+func (c Claim) InTime(o workpool.Options) bool { return o.OrphanGrace-c.Age(o.Now()) >= UnclaimMargin }
+
+// undoing ends before a sweep may act on the claim: whatever the owner proposes to undo
+// it must not arrive later.
+func (c Claim) undoing(ctx context.Context, o workpool.Options) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, o.OrphanGrace-c.Age(o.Now())-UnclaimMargin/2)
+}
+
 // HeldBy tells whether a run is PENDING under the claim. A request that hung, and whose
 // repeat was granted long ago, may be granted once more when the run has ended: so the
-// state must be the one that was granted, and not only bear the claim's id.
+// state must be the one that was granted (or that a sweep has found), and not only bear
+// the claim's id.
 func (c Claim) HeldBy(state *prefect.State) bool {
-	return state != nil && state.Type == "PENDING" && strings.EqualFold(state.Details.TransitionID, c.ID) && (c.StateID == "" || state.ID == c.StateID)
+	switch {
+	case state == nil || state.Type != "PENDING":
+		return false
+	case c.StateID != "":
+		return state.ID == c.StateID
+	}
+	return strings.EqualFold(state.Details.TransitionID, c.ID)
 }
 
 // Result is what became of a flow run.
@@ -69,14 +86,12 @@ type Submission struct {
 	// Repair: a sweep makes the Job. The claim's owner may have tried before, and
 	// other sweeps may try beside this one, so the claim is never given back.
 	Repair bool
-	// Final (with Repair): if it again stays open whether the Job was made, and
-	// there is none, the run is CRASHED.
-	Final bool
 }
 
 // submission is the state of one.
 type submission struct {
 	Submission
+	delayed     bool  // a Secret took more than one attempt
 	unsure      bool  // an attempt to create the Job may have had its effect
 	last        error // of the attempts
 	forbidden   int   // refusals by RBAC from an API server that is ready
@@ -102,7 +117,7 @@ func (s *submission) run(ctx context.Context) Result {
 		if s.expired(attempt) {
 			return s.outOfTime(ctx)
 		}
-		if attempt > 0 || s.Repair {
+		if attempt > 0 || s.Repair || s.delayed {
 			// The Job of an earlier attempt may have run to its end, and be gone; or a
 			// user has cancelled the run meanwhile and retried it.
 			if moved := s.stillPending(ctx); moved != nil {
@@ -150,8 +165,7 @@ func (s *submission) meet(ctx context.Context) *Result {
 		s.unsure, s.last = true, err
 		return nil
 	case !strings.EqualFold(job.Annotations[claim.AnnotationID], s.Claim.ID):
-		r := Crash(ctx, s.Session, s.Run, s.Claim, fmt.Sprintf("Slipway cannot create the Job %s: a Job of that name exists and belongs to something else", s.Place))
-		return &r
+		return s.crashNow(ctx, fmt.Sprintf("Slipway cannot create the Job %s: a Job of that name exists and belongs to something else", s.Place))
 	case job.Deleting || job.Finished():
 		return s.result(report.Unknown, "its Job %s exists and is over already; a later sweep settles it", s.Place)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,10 +29,22 @@ type application struct {
 // lastAttempt is the time that an action may take after the sweep's own is over.
 const lastAttempt = 30 * time.Second
 
-// apply returns whether the action was done, and what came of it.
-func (a *application) apply(ctx context.Context) (bool, string) {
+// applied is what came of an action.
+type applied struct {
+	done  bool
+	moved bool // not done, because the run is no more what it was
+	text  string
+}
+
+func failed(err error) applied { return applied{text: err.Error()} }
+
+// movedOn is the result of a second look that shows another picture.
+var movedOn = applied{moved: true, text: "the flow run has moved on meanwhile"}
+
+// apply carries the decision out.
+func (a *application) apply(ctx context.Context) applied {
 	if !a.decision.Action.Repairs() {
-		return false, a.tell(ctx)
+		return applied{text: a.tell(ctx)}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.session().Options.Deadline+lastAttempt)
 	defer cancel()
@@ -41,7 +54,7 @@ func (a *application) apply(ctx context.Context) (bool, string) {
 	case report.CreateJob:
 		return a.createJob(ctx)
 	case report.PutBack:
-		return a.result(ctx, submit.PutBack(ctx, a.session(), a.run, a.claim()), report.Skipped)
+		return a.result(ctx, submit.PutBack(ctx, a.submission()), report.Skipped)
 	case report.GiveBack:
 		return a.propose(ctx, workpool.Change{Type: "SCHEDULED", Name: "AwaitingRetry", Due: a.session().ServerNow()})
 	case report.Crash:
@@ -51,25 +64,26 @@ func (a *application) apply(ctx context.Context) (bool, string) {
 	case report.DeleteJob:
 		return a.deleteJob(ctx)
 	}
-	return false, "no such action"
+	return applied{text: "no such action"}
 }
 
 func (a *application) session() *workpool.Session { return a.sweep.session }
 
 // unchanged reads the run again: the state that was judged must be its state still,
 // and a run that was deleted must not be there.
-func (a *application) unchanged(ctx context.Context) bool {
+func (a *application) unchanged(ctx context.Context) (bool, error) {
 	now, err := a.session().Prefect.FlowRun(ctx, a.world.RunID)
-	if a.run == nil {
-		return prefect.IsNotFound(err)
+	switch {
+	case prefect.IsNotFound(err):
+		return a.run == nil, nil
+	case err != nil:
+		return false, err
 	}
-	return err == nil && now.StateID == a.run.StateID
+	return a.run != nil && now.StateID == a.run.StateID, nil
 }
 
-const movedOn = "the flow run has moved on meanwhile, or cannot be read"
-
 // propose changes the run's state, and says why in its log.
-func (a *application) propose(ctx context.Context, change workpool.Change) (bool, string) {
+func (a *application) propose(ctx context.Context, change workpool.Change) applied {
 	change.RunID = a.run.ID
 	change.Still = func(now *prefect.FlowRun) bool { return now.StateID == a.run.StateID }
 	if change.Message == "" {
@@ -77,12 +91,12 @@ func (a *application) propose(ctx context.Context, change workpool.Change) (bool
 	}
 	done, err := a.session().Propose(ctx, change)
 	if err != nil {
-		return false, err.Error()
+		return failed(err)
 	}
 	if done.Accepted && change.Type != "CRASHED" { // a crash has lines of its own
 		a.note(ctx, fmt.Sprintf("made it %s", change.Name))
 	}
-	return done.Accepted, done.Answer
+	return applied{done: done.Accepted, moved: !done.Accepted, text: done.Answer}
 }
 
 // note writes a repair and its reason into the run's log.
@@ -92,85 +106,99 @@ func (a *application) note(ctx context.Context, did string) {
 	}
 }
 
-// claim is the run's, as its owner held it. Its age is by the Prefect server's clock.
-func (a *application) claim() submit.Claim {
+// submission is the run's claim, as its owner held it. Its age is by the Prefect
+// server's clock.
+func (a *application) submission() submit.Submission {
 	options := a.session().Options
 	held := submit.Claim{ID: a.world.ClaimID, StateID: a.run.StateID, Began: options.Now().Add(-a.session().ServerNow().Sub(a.world.ClaimedAt))}
 	if state := a.run.State; state != nil && state.Details.ScheduledTime != nil {
 		held.Due = *state.Details.ScheduledTime
 	}
-	return held
+	return submit.Submission{Session: a.session(), Run: a.run, Claim: held, Place: a.world.Job.Place, Repair: true}
 }
 
 // result reads one of a submission.
-func (a *application) result(ctx context.Context, r submit.Result, done ...report.Outcome) (bool, string) {
-	for _, outcome := range done {
-		if r.Outcome == outcome {
-			a.note(ctx, "repaired the claim of this flow run")
-			return true, strings.TrimSpace(string(r.Outcome) + " " + r.Reason)
-		}
+func (a *application) result(ctx context.Context, r submit.Result, repaired ...report.Outcome) applied {
+	out := applied{done: slices.Contains(repaired, r.Outcome), text: strings.TrimSpace(string(r.Outcome) + " " + r.Reason)}
+	out.moved = !out.done && r.Outcome == report.Skipped
+	if out.done {
+		a.note(ctx, "repaired the claim of this flow run")
 	}
-	return false, strings.TrimSpace(string(r.Outcome) + " " + r.Reason)
+	return out
 }
 
 // createJob makes the Job of a claim that its owner left, at the same place and under
 // the same name: if the owner lives and is slow, one of the two meets the other's Job.
-func (a *application) createJob(ctx context.Context) (bool, string) {
-	session, held := a.session(), a.claim()
-	job, err := session.Render(ctx, a.run, held.ID)
+func (a *application) createJob(ctx context.Context) applied {
+	session, s := a.session(), a.submission()
+	job, err := session.Render(ctx, a.run, s.Claim.ID)
 	var fault *render.Fault
 	switch {
 	case errors.As(err, &fault):
-		return a.result(ctx, submit.Crash(ctx, session, a.run, held, "Slipway cannot render the Job of this flow run: "+fault.Error()), report.Refused)
+		return a.result(ctx, submit.Crash(ctx, s, "Slipway cannot render the Job of this flow run: "+fault.Error()), report.Refused)
 	case errors.Is(err, workpool.ErrDeploymentGone):
 		why := fmt.Sprintf("Deployment %s was deleted before this flow run could be submitted.", a.run.DeploymentID)
-		return a.result(ctx, submit.Cancel(ctx, session, a.run, held, why), report.Refused)
+		return a.result(ctx, submit.Cancel(ctx, s, why), report.Refused)
 	case err != nil:
-		return false, err.Error()
+		return failed(err)
 	}
-	place := a.world.Job.Place
-	if !place.Known() {
-		place = claim.Place{Namespace: job.Namespace, Name: claim.JobName(job.NameBase, held.ID)}
+	if !s.Place.Known() {
+		s.Place = claim.Place{Namespace: job.Namespace, Name: claim.JobName(job.NameBase, s.Claim.ID)}
 	}
-	limit, given := session.Options.StartLimits[submit.NotCreated]
-	if !given {
-		limit = DefaultNotCreatedLimit
+	if !a.trusts(ctx, s.Place.Namespace, job.Namespace) {
+		why := fmt.Sprintf("Slipway cannot create the Job of this flow run: it was claimed for namespace %s, and its deployment and work pool name %s now; retry the flow run", s.Place.Namespace, job.Namespace)
+		return a.result(ctx, submit.Crash(ctx, s, why), report.Refused)
 	}
-	r := submit.Submit(ctx, submit.Submission{
-		Session: session, Run: a.run, Claim: held, Job: job.In(place.Namespace), Place: place,
-		Repair: true, Final: held.Age(session.Options.Now()) > limit,
-	})
-	return a.result(ctx, r, report.Submitted, report.Refused)
+	s.Job = job.In(s.Place.Namespace)
+	return a.result(ctx, submit.Submit(ctx, s), report.Submitted, report.Refused)
 }
 
-// DefaultNotCreatedLimit is how long a Job may fail to be created, by answers that
-// leave open whether it was, until its run is CRASHED.
-const DefaultNotCreatedLimit = 15 * time.Minute
+// trusts tells whether a Job may be made in the namespace that a claim names. The claim
+// is a text that any client of Prefect can write, so the namespace must be one that
+// Jobs of this work pool go to: today's, one of the settings or of the base job template,
+// or one that has Jobs of it.
+func (a *application) trusts(ctx context.Context, named, rendered string) bool {
+	session := a.session()
+	if named == rendered || slices.Contains(session.Options.Namespaces, named) || slices.Contains(session.Template.Namespaces(), named) {
+		return true
+	}
+	found := false
+	list := kube.JobList{Namespace: named, LabelSelector: claim.LabelPool + "=" + strings.ToLower(session.Pool.ID)}
+	err := session.Kube.EachJob(ctx, list, func(*kube.Job) { found = true })
+	return err == nil && found
+}
 
 // deleteJob removes a Job and its pods, which get their grace period.
-func (a *application) deleteJob(ctx context.Context) (bool, string) {
-	if !a.unchanged(ctx) {
-		return false, movedOn
-	}
+func (a *application) deleteJob(ctx context.Context) applied {
 	job := a.decision.Job
+	if !job.OfRun {
+		return applied{text: "it does not bear the flow run's id"}
+	}
+	if same, err := a.unchanged(ctx); err != nil {
+		return failed(err)
+	} else if !same {
+		return movedOn
+	}
 	if err := a.session().Kube.DeleteJob(ctx, job.Place.Namespace, job.Place.Name, job.UID); err != nil {
-		return false, err.Error()
+		return failed(err)
 	}
 	a.note(ctx, "deleted Job "+job.Place.String())
-	return true, "deleted " + job.Place.String()
+	return applied{done: true, text: "deleted " + job.Place.String()}
 }
 
 // writePID says where the run's Job is.
-func (a *application) writePID(ctx context.Context) (bool, string) {
-	if !a.unchanged(ctx) {
-		return false, movedOn
+func (a *application) writePID(ctx context.Context) applied {
+	if same, err := a.unchanged(ctx); err != nil {
+		return failed(err)
+	} else if !same {
+		return movedOn
 	}
 	pid := a.session().PID(a.decision.Job.Place)
 	if err := a.session().Prefect.SetInfrastructurePID(ctx, a.run.ID, pid); err != nil {
-		return false, err.Error()
+		return failed(err)
 	}
 	a.note(ctx, "wrote the infrastructure_pid "+pid)
-	return true, "wrote " + pid
+	return applied{done: true, text: "wrote " + pid}
 }
 
 // tell writes what keeps a pod from starting into its run's log, unless the last that
@@ -192,12 +220,12 @@ func (a *application) tell(ctx context.Context) string {
 		about = "Pod " + pod.Name
 	}
 	prefix := about + " does not start: "
-	told, err := session.Tells(ctx, a.run.ID, prefix, prefix+stuck.Text(), kube.SameCause)
+	told, err := session.Told(ctx, a.run.ID, prefix)
 	if err != nil {
 		a.sweep.miss(err, "its log is not added to")
 		return ""
 	}
-	if told {
+	if kube.SameCause(told.Last, session.Options.Redactor.Text(prefix+stuck.Text())) {
 		return "told before"
 	}
 	session.TellAs(ctx, observerLogger, a.run.ID, levelOf(stuck), prefix+stuck.Text())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"slipway/dispatch/claim"
 	"slipway/dispatch/workpool"
 	"slipway/kube"
 )
@@ -21,27 +22,33 @@ type podDiagnostics struct {
 }
 
 // crash ends a run, and tells what is known only if the server took that.
-func (a *application) crash(ctx context.Context) (bool, string) {
+func (a *application) crash(ctx context.Context) applied {
 	found := a.diagnose(ctx)
 	message := "Slipway: " + a.decision.Reason + found.summary
 	if !a.stands(ctx) {
-		return false, movedOn
+		return movedOn
 	}
 	change := workpool.Change{Type: "CRASHED", Name: "Crashed", Message: a.session().Options.Redactor.Text(message)}
-	done, outcome := a.propose(ctx, change)
-	if done {
+	out := a.propose(ctx, change)
+	if out.done {
 		for _, line := range append([]string{message}, found.lines...) {
 			a.session().Tell(ctx, a.run.ID, workpool.LevelError, line)
 		}
 		a.sweep.noteEvents(ctx, found.pods)
 	}
-	return done, outcome
+	return out
 }
 
 // stands looks at the run and its Job once more, after the time that the diagnosis has
 // taken: the decision must be the same.
 func (a *application) stands(ctx context.Context) bool {
-	world, run, err := Look(ctx, a.session(), a.world.RunID, nil)
+	var places []claim.Place
+	for _, job := range a.world.jobs() {
+		if job.Place.Known() {
+			places = append(places, job.Place)
+		}
+	}
+	world, run, err := Look(ctx, a.session(), a.world.RunID, places)
 	if err != nil || run == nil || run.StateID != a.run.StateID {
 		return false
 	}

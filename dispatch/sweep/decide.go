@@ -44,24 +44,31 @@ func pending(w World, now time.Time, g Graces) []Decision {
 	age := now.Sub(w.ClaimedAt)
 	ago := age.Round(time.Second)
 	switch {
-	case w.Owner == Foreign && w.Job.State == Absent && !w.othersLive() && g.Foreign > 0 && age > g.Foreign:
+	case w.Owner == Foreign && w.OfPool && w.Job.State == Absent && !w.othersLive() && g.Foreign > 0 && age > g.Foreign:
 		return one(w, report.GiveBack, fmt.Sprintf("claimed %s ago by somebody else, and there is no Job", ago))
 	case w.Owner != Ours:
 		return leave(w, "claimed %s ago by %s", ago, w.Owner)
+	case w.startedElsewhere():
+		return leave(w, "something else than its Job has started it")
 	case w.stale() && age <= g.Orphan:
 		return leave(w, "claimed %s ago on a stale page; its owner has %s to put it back", ago, g.Orphan)
-	case w.stale():
+	case w.stale() && w.OfPool:
 		return one(w, report.PutBack, "claimed on a stale page")
+	case w.stale():
+		return leave(w, "claimed on a stale page; the sweep of its work pool puts it back")
 	case w.Job.State == Active && w.Stuck != nil:
 		return unstarted(w, now, g)
 	case w.Job.State != Absent:
 		return started(w, now, g)
-	case w.Reported:
+	case w.Reported || w.SubState:
 		return crashUnlessOthers(w, "its Job was deleted before it ran")
 	case age <= g.Orphan:
 		return leave(w, "claimed %s ago; its owner has %s to make the Job", ago, g.Orphan)
 	case w.othersLive():
-		return besideOthers(w)
+		// No pod of this claim runs that the end of an earlier one could disturb.
+		return besideOthers(w, func(Job) bool { return true })
+	case !w.OfPool:
+		return leave(w, "its Job was never made; the sweep of its work pool makes it")
 	}
 	return one(w, report.CreateJob, fmt.Sprintf("claimed %s ago, and its Job was never made", ago))
 }
@@ -109,6 +116,8 @@ func started(w World, now time.Time, g Graces) []Decision {
 		return leave(w, "no claim of it is known")
 	case w.Owner != Ours:
 		return leave(w, "claimed by %s", w.Owner)
+	case w.startedElsewhere():
+		return leave(w, "something else than its Job has started it")
 	case job.State == Unseen:
 		return leave(w, "whether its Job is there is not known: %s", job.Reason)
 	case job.State == Ending:
@@ -121,6 +130,8 @@ func started(w World, now time.Time, g Graces) []Decision {
 		return crashUnlessOthers(w, "its Job was deleted before it ran")
 	case job.State == Absent:
 		return crashUnlessOthers(w, "its Job was deleted while it ran")
+	case job.State == Failed && job.PodLives && now.Sub(job.FinishedAt) <= g.Settle:
+		return leave(w, "its Job failed a moment ago, and its pod is ending")
 	case job.State == Failed:
 		return crashUnlessOthers(w, "its Job failed")
 	case now.Sub(job.FinishedAt) <= g.Settle:
@@ -141,17 +152,17 @@ func (w *World) retryAt() time.Time {
 // the run, under a claim that was made on a stale page since.
 func crashUnlessOthers(w World, why string) []Decision {
 	if w.othersLive() {
-		return besideOthers(w)
+		return besideOthers(w, func(job Job) bool { return job.NotStarted })
 	}
 	return one(w, report.Crash, why)
 }
 
-// besideOthers waits for the Jobs of earlier claims. One of an attempt that is over, and
-// whose pod has never started, would be waited for without end.
-func besideOthers(w World) []Decision {
+// besideOthers waits for the Jobs of earlier claims. Those of attempts that are over
+// could be waited for without end: of them, the ones that may be are deleted.
+func besideOthers(w World, deletable func(Job) bool) []Decision {
 	var all []Decision
 	for _, job := range w.Others {
-		if job.State == Active && job.OfPool && job.Superseded && job.NotStarted {
+		if job.State == Active && job.OfPool && job.Superseded && deletable(job) {
 			all = append(all, Decision{report.DeleteJob, "it is of an earlier attempt, which is over", job})
 		}
 	}
@@ -212,13 +223,15 @@ func cancelling(w World, now time.Time, g Graces) []Decision {
 			return leave(w, "its Job is being deleted")
 		case job.State == Active && w.Started && now.Sub(w.Since) <= g.Settle:
 			return leave(w, "its engine has %s to cancel it", g.Settle)
-		case job.State == Active:
+		case job.State == Active && job.OfRun:
 			live = append(live, Decision{report.DeleteJob, "the flow run is being cancelled", job})
 		}
 	}
 	switch {
 	case len(live) > 0:
 		return live
+	case w.startedElsewhere():
+		return leave(w, "something else than its Job has started it, and cancels it")
 	case w.Owner == Nobody && w.PID.Known():
 		return leave(w, "its infrastructure_pid names a Job that is not Slipway's")
 	case w.Owner == Ours && w.Job.State == Unseen:

@@ -47,7 +47,7 @@ func product(f func(World, Graces)) {
 			for _, job := range jobsOf("c") {
 				for _, other := range append(jobsOf("older"), Job{}) {
 					for _, age := range ages {
-						for flags := range 1 << 5 {
+						for flags := range 1 << 6 {
 							f(worldOf(state, owner, job, other, age, flags))
 						}
 					}
@@ -62,9 +62,9 @@ func jobsOf(claimID string) []Job {
 	place := claim.Place{Namespace: "dev", Name: "etl-" + claimID}
 	return []Job{
 		{Place: place, Reason: "HTTP 403"}, {Place: place, State: Absent},
-		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfPool: true},
-		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfPool: true, NotStarted: true, Superseded: true},
-		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: moment},
+		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfRun: true, OfPool: true},
+		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfRun: true, OfPool: true, NotStarted: true, Superseded: true},
+		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: moment, OfRun: true},
 		{Place: place, State: Ending, ClaimID: claimID, UID: claimID, Created: old, OfPool: true},
 		{Place: place, State: Failed, ClaimID: claimID, UID: claimID, Created: old, FinishedAt: old, OfPool: true},
 		{Place: place, State: Complete, ClaimID: claimID, UID: claimID, Created: old, FinishedAt: old, OfPool: true},
@@ -75,7 +75,7 @@ func jobsOf(claimID string) []Job {
 func worldOf(state string, owner Owner, job, other Job, age time.Duration, flags int) (World, Graces) {
 	g := testGraces
 	at := testNow.Add(-age)
-	w := World{RunID: "r", State: state, Since: at, Owner: owner, ClaimID: "c", ClaimedAt: at, HasDue: flags&1 == 0, Reported: flags&2 != 0, Started: flags&4 != 0, RetryAt: at, Job: job}
+	w := World{RunID: "r", State: state, Since: at, Owner: owner, ClaimID: "c", ClaimedAt: at, HasDue: flags&1 == 0, OfPool: flags&32 == 0, Reported: flags&2 != 0, Started: flags&4 != 0, RetryAt: at, Job: job}
 	if other.Place.Known() {
 		w.Others = []Job{other}
 	}
@@ -99,6 +99,7 @@ func unlawful(w World, d Decision, g Graces) string {
 			rule(w.Job.State != Absent || w.Reported, "only a Job that was never made is made"),
 			rule(!w.HasDue || w.EngineRetry, "a claim on a stale page gets no Job"),
 			rule(testNow.Sub(w.ClaimedAt) <= g.Orphan, "the owner of a claim has its time"),
+			rule(!w.OfPool, "the Job of another work pool's run is that pool's to make"),
 			rule(w.othersLive(), "no Job is made beside another"))
 	case report.Crash:
 		return first(
@@ -117,6 +118,7 @@ func unlawful(w World, d Decision, g Graces) string {
 	case report.PutBack:
 		return first(
 			rule(!ours || w.State != "PENDING", "only our claim is put back"),
+			rule(!w.OfPool, "another work pool's run is not put back"),
 			rule(!w.stale(), "only a claim on a stale page is put back"))
 	case report.DeleteJob:
 		return unlawfulDeletion(w, d.Job, g, tired)
@@ -138,7 +140,7 @@ func unlawfulDeletion(w World, job Job, g Graces, tired bool) string {
 	return first(
 		rule(job.State != Active, "only an active Job is deleted"),
 		rule(!job.OfPool && w.State != "CANCELLING", "only a Job of this work pool is deleted"),
-		rule(w.State == "PAUSED" || w.State == "RUNNING" && !(job.Superseded && job.NotStarted) || w.State == "PENDING" && !(job.Superseded && job.NotStarted), "the Job of a run that may be at work is not deleted"),
+		rule(w.State == "PAUSED" || w.State == "RUNNING" && !(job.Superseded && job.NotStarted) || w.State == "PENDING" && !(job.Superseded && (job.NotStarted || w.Job.State == Absent)), "the Job of a run that may be at work is not deleted"),
 		rule(w.State == "SCHEDULED" && !job.Superseded && !(tired && job.NotStarted), "the Job of a run that was put back is its engine's"),
 		rule(w.State == "CRASHED" && !job.NotStarted, "deleting the live pod of a CRASHED run would make it run again"),
 		rule(terminal && w.State != "DELETED" && testNow.Sub(w.Since) <= g.Settle, "a pod whose run has just ended has its time"),

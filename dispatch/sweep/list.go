@@ -198,7 +198,7 @@ func (s *sweep) pick(run *prefect.FlowRun, jobs []*listed) *subject {
 		return newSubject(run.ID, run.StateType, jobs)
 	}
 	id := transitionOf(run)
-	isClaim := run.StateType == "PENDING" && run.StateName == "Pending"
+	isClaim := run.StateType == "PENDING" && run.StateName == "Pending" && run.State != nil
 	for _, job := range jobs {
 		current := !isClaim || strings.EqualFold(job.claim, id)
 		reported := claim.ParsePID(run.InfrastructurePID) == job.place || s.young(job.created)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"slipway/dispatch/claim"
 	"slipway/dispatch/workpool"
@@ -38,10 +39,7 @@ func Look(ctx context.Context, session *workpool.Session, id string, places []cl
 	if err := l.readClaim(ctx); err != nil {
 		return World{}, nil, err
 	}
-	if former := l.world.PID; former.Known() && !slices.Contains(places, former) {
-		places = append(slices.Clone(places), former)
-	}
-	if err := l.readJobs(ctx, places); err != nil {
+	if err := l.readJobs(ctx, l.places(places)); err != nil {
 		return World{}, nil, err
 	}
 	l.findJob(ctx)
@@ -50,7 +48,34 @@ func Look(ctx context.Context, session *workpool.Session, id string, places []cl
 	}
 	l.adopt(ctx)
 	l.readPods(ctx)
+	if l.world.Stuck != nil || l.world.Job.State == Failed {
+		session.LearnSecrets(ctx, run, l.world.ClaimID) // the cluster's words may quote them
+	}
 	return l.world, run, nil
+}
+
+// maxFormer bounds the earlier claims whose Jobs are looked for.
+const maxFormer = 5
+
+// places are where Jobs of the run may be: as given, where its pid says, and where its
+// last claims say, as far as its history has been read.
+func (l *look) places(given []claim.Place) []claim.Place {
+	places := slices.Clone(given)
+	add := func(place claim.Place) bool {
+		fresh := place.Known() && !slices.Contains(places, place)
+		if fresh {
+			places = append(places, place)
+		}
+		return fresh
+	}
+	add(l.world.PID)
+	former := 0
+	for _, state := range slices.Backward(l.states) {
+		if former < maxFormer && add(claim.PlaceOf(state.Message, state.Details.TransitionID)) {
+			former++
+		}
+	}
+	return places
 }
 
 // readRun keeps what the run says of itself.
@@ -66,6 +91,7 @@ func (l *look) readRun() {
 		w.RetryAt = *run.NextScheduledStartTime
 	}
 	w.PID = claim.ParsePID(run.InfrastructurePID)
+	w.OfPool = run.WorkPoolName == l.session.Pool.Name
 }
 
 // readClaim finds the newest state named exactly Pending: sub-states and the engine
@@ -90,6 +116,7 @@ func (l *look) readClaim(ctx context.Context) error {
 	w.ClaimID, w.ClaimedAt, w.HasDue = state.Details.TransitionID, state.Timestamp, state.Details.ScheduledTime != nil
 	w.Owner = ownerOf(l.session.Cluster, l.run.ID, w.ClaimID)
 	w.Reported = w.PID.IsOf(w.ClaimID)
+	w.SubState = w.State == "PENDING" && l.run.StateName != "Pending"
 	w.Job.Place = claim.PlaceOf(state.Message, w.ClaimID)
 	if w.Reported {
 		w.Job.Place = w.PID
@@ -117,19 +144,38 @@ func over(state string) bool {
 func (l *look) readHistory(ctx context.Context) error {
 	others := l.world.Others
 	ended := l.world.State == "PENDING" && (l.world.Job.State == Complete || l.world.Job.State == Failed || l.world.Job.State == Absent)
-	if len(others) == 0 && !ended || over(l.world.State) || l.states != nil {
+	if over(l.world.State) || l.states == nil && len(others) == 0 && !ended {
 		return nil
 	}
-	states, err := l.session.Prefect.FlowRunStates(ctx, l.run.ID)
-	if err != nil {
-		return err
+	if l.states == nil {
+		states, err := l.session.Prefect.FlowRunStates(ctx, l.run.ID)
+		if err != nil {
+			return err
+		}
+		l.states = states
 	}
-	l.states = states
 	for i := range others {
 		others[i].Superseded = l.superseded(others[i].ClaimID)
 	}
 	l.world.Twice = l.grants() > 1
+	l.world.Elsewhere = l.startedElsewhere()
 	return nil
+}
+
+// startedElsewhere is when the run was started after the attempt of its newest claim was
+// over, without another claim; zero if it was not.
+func (l *look) startedElsewhere() time.Time {
+	var ended, started time.Time
+	for _, state := range l.states { // the oldest first
+		switch {
+		case !state.Timestamp.After(l.world.ClaimedAt):
+		case over(state.Type) || state.Type == "PAUSED" && state.Name == "Suspended":
+			ended = state.Timestamp
+		case !ended.IsZero() && (state.Type == "RUNNING" || state.Type == "PENDING") && state.Timestamp.After(ended):
+			started = state.Timestamp
+		}
+	}
+	return started
 }
 
 // grants counts the states that the current claim was granted.
@@ -149,9 +195,10 @@ func (l *look) superseded(transitionID string) bool {
 	if l.run == nil || transitionID == "" {
 		return false
 	}
-	var claimed *prefect.State
+	var claimed *prefect.State // when it was granted first
 	for i, state := range l.states {
-		if state.Name == "Pending" && strings.EqualFold(state.Details.TransitionID, transitionID) {
+		granted := state.Name == "Pending" && strings.EqualFold(state.Details.TransitionID, transitionID)
+		if granted && (claimed == nil || state.Timestamp.Before(claimed.Timestamp)) {
 			claimed = &l.states[i]
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"slipway/dispatch/claim"
 	"slipway/dispatch/workpool"
 	"slipway/kube"
@@ -14,17 +16,26 @@ import (
 )
 
 // readJobs reads the Jobs at places that the lists or the run name. The claim's own is
-// kept apart from those of earlier claims.
+// kept apart from those of earlier claims. A place that may not be read keeps nothing
+// from being decided: no Job of Slipway's can be there.
 func (l *look) readJobs(ctx context.Context, places []claim.Place) error {
 	for _, place := range places {
-		found, err := l.session.Kube.Job(ctx, place.Namespace, place.Name)
-		if kube.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
+		var found *kube.Job
+		err := l.session.ConfirmRefused(ctx, func() (err error) {
+			found, err = l.session.Kube.Job(ctx, place.Namespace, place.Name)
 			return err
+		})
+		switch {
+		case kube.IsRefused(err):
+		case kube.IsNotFound(err):
+			if gone := l.absent(ctx, place); gone.State != Absent && l.run != nil && !place.IsOf(l.world.ClaimID) {
+				l.world.Others = append(l.world.Others, gone)
+			}
+		case err != nil:
+			return err
+		default:
+			l.keep(l.jobOf(found))
 		}
-		l.keep(l.jobOf(found))
 	}
 	return nil
 }
@@ -53,6 +64,7 @@ func (l *look) jobOf(j *kube.Job) Job {
 	job := Job{
 		Place: claim.Place{Namespace: j.Namespace, Name: j.Name}, UID: j.UID, ClaimID: id, State: Active,
 		Reason: strings.TrimSpace(j.Reason + " " + j.Message), Created: l.session.KubeTime(j.Created), FinishedAt: l.session.KubeTime(j.FinishedAt),
+		OfRun:      strings.EqualFold(j.Labels[claim.LabelFlowRun], l.world.RunID),
 		OfPool:     strings.EqualFold(pool, l.session.Pool.ID) && strings.EqualFold(j.Labels[claim.LabelFlowRun], l.world.RunID),
 		Superseded: l.superseded(id), Podless: j.Podless,
 	}
@@ -72,7 +84,7 @@ func (l *look) jobOf(j *kube.Job) Job {
 // would put it.
 func (l *look) findJob(ctx context.Context) {
 	w := &l.world
-	if w.Job.State != Unseen || w.ClaimID == "" {
+	if w.Job.State != Unseen || w.Owner == Nobody {
 		return
 	}
 	switch {
@@ -138,7 +150,7 @@ func (l *look) findAnywhere(ctx context.Context, namespace string) {
 	w := &l.world
 	err := l.session.Kube.EachJob(ctx, kube.JobList{Namespace: namespace, LabelSelector: claim.LabelFlowRun + "=" + w.RunID, Keys: append(slices.Clone(keptKeys), claim.LabelPool, claim.LabelWorkersPool)}, func(found *kube.Job) {
 		job := l.jobOf(found)
-		if strings.EqualFold(job.ClaimID, w.ClaimID) || w.Job.State == Unseen && w.Owner == Foreign {
+		if w.Owner == Foreign || strings.EqualFold(job.ClaimID, w.ClaimID) {
 			w.Job = job
 		}
 	})
@@ -182,11 +194,20 @@ func (l *look) adopt(ctx context.Context) {
 	}
 	switch {
 	case newest != nil:
-		w.Owner, w.Job, w.Others, w.Reported = Ours, *newest, nil, true
-	case w.PID.Known():
+		w.Owner, w.Job, w.Reported = Ours, *newest, true
+		w.Others = slices.DeleteFunc(w.Others, func(job Job) bool { return job.ClaimID == "" })
+	case w.PID.Known() && !l.ofOtherCluster():
 		w.Owner, w.Reported = Ours, true
 		l.readWorkers(ctx)
 	}
+}
+
+// ofOtherCluster tells whether a pid of Prefect 2 names another cluster than this one.
+func (l *look) ofOtherCluster() bool {
+	cluster, _, _ := strings.Cut(l.run.InfrastructurePID, ":")
+	_, named := uuid.Parse(cluster)
+	_, known := uuid.Parse(l.session.Cluster)
+	return named == nil && known == nil && !strings.EqualFold(cluster, l.session.Cluster)
 }
 
 // readWorkers reads the worker's Job that the pid names.
@@ -199,15 +220,20 @@ func (l *look) readWorkers(ctx context.Context) {
 	case err != nil:
 		w.Job = Job{Place: w.PID, Reason: l.session.Text(err)}
 	default:
-		w.Job = l.jobOf(found)
+		if w.Job = l.jobOf(found); !w.Job.OfRun {
+			w.Job = Job{Place: w.PID, Reason: "the Job that its infrastructure_pid names is of something else"}
+		}
 	}
 }
 
 // readPods learns what the pods of an active Job do, where that decides.
 func (l *look) readPods(ctx context.Context) {
 	w := &l.world
-	if w.Job.State == Active && (w.State == "PENDING" || w.State == "SCHEDULED") {
+	switch {
+	case w.Job.State == Active && (w.State == "PENDING" || w.State == "SCHEDULED"):
 		l.readStart(ctx)
+	case w.Job.State == Failed:
+		w.Job.PodLives = l.absent(ctx, w.Job.Place).State == Ending
 	}
 	if w.State != "CRASHED" && w.State != "PENDING" && w.State != "RUNNING" {
 		return
@@ -227,7 +253,7 @@ func (l *look) readStart(ctx context.Context) {
 		return
 	}
 	pod, there := newestPod(pods)
-	w.Job.NotStarted = !slices.ContainsFunc(pods, func(p kube.PodStatus) bool { return p.Started })
+	w.Job.NotStarted = !slices.ContainsFunc(pods, mayWork)
 	if there {
 		w.Stuck, err = l.session.Kube.DiagnosePending(ctx, pod)
 	} else if job := l.found[w.Job.Place]; w.Job.Podless && job != nil {
@@ -244,5 +270,10 @@ func (l *look) readStart(ctx context.Context) {
 // notStarted tells whether provably no container of a Job has ever run.
 func (l *look) notStarted(ctx context.Context, place claim.Place) bool {
 	pods, err := l.session.Kube.Pods(ctx, place.Namespace, []string{place.Name})
-	return err == nil && !slices.ContainsFunc(pods, func(p kube.PodStatus) bool { return p.Started })
+	return err == nil && !slices.ContainsFunc(pods, mayWork)
+}
+
+// mayWork tells whether a pod has started and not ended.
+func mayWork(p kube.PodStatus) bool {
+	return p.Started && (p.Phase == "Pending" || p.Phase == "Running")
 }

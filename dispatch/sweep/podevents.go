@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -56,6 +57,9 @@ func (s *sweep) sendEvents(ctx context.Context) {
 	if len(s.events.all) == 0 {
 		return
 	}
+	const limit = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
 	if err := s.session.Prefect.CreateEvents(ctx, s.events.all); err != nil {
 		s.miss(err, "the events of pods are lost")
 	}

@@ -2,7 +2,6 @@ package sweep
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 
@@ -48,7 +47,10 @@ func Run(ctx context.Context, session *workpool.Session, dry bool, r *report.Swe
 			r.Add(row, dry)
 		}
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return workpool.Interrupt(ctx)
+	}
+	return nil
 }
 
 // judgeAll looks at the subjects, several at once and in an order that differs from
@@ -99,13 +101,16 @@ func (s *sweep) carryOut(ctx context.Context, w World, run *prefect.FlowRun, d D
 	}
 	if !s.dry {
 		a := &application{sweep: s, world: w, run: run, decision: d}
-		row.Done, row.Outcome = a.apply(ctx)
-		row.Outcome = redactor.Text(row.Outcome)
+		result := a.apply(ctx)
+		row.Done, row.Outcome = result.done, redactor.Text(result.text)
+		if result.moved { // somebody else has repaired it, or it was never broken
+			row.Action, row.Reason, row.Outcome = report.LeaveAlone, row.Reason+"; and "+row.Outcome, ""
+		}
 	}
 	if w.State == "CANCELLING" && d.Job.State.Live() {
 		s.markEnding()
 	}
-	if d.Action.Repairs() && !s.dry {
+	if row.Action.Repairs() && !s.dry {
 		s.session.Options.Log.LogAttrs(ctx, slog.LevelInfo, "repair",
 			slog.String("work_pool", s.report.Pool), slog.String("flow_run_id", row.ID), slog.String("state", row.State),
 			slog.String("job", row.Job), slog.String("action", string(row.Action)), slog.String("reason", row.Reason),
@@ -114,12 +119,11 @@ func (s *sweep) carryOut(ctx context.Context, w World, run *prefect.FlowRun, d D
 	return row
 }
 
-// GracesOf are those of the settings. A Job whose creation fails without end is given
-// up after a quarter of an hour, unless the settings say otherwise.
+// GracesOf are those of the settings.
 func GracesOf(o workpool.Options) Graces {
 	return Graces{Orphan: o.OrphanGrace, Foreign: o.ForeignOrphanGrace, Settle: o.SettleGrace, Claim: o.Deadline, Limits: o.StartLimits}
 }
 
 func (s *sweep) miss(err error, consequence string) {
-	s.session.Warn("%s", fmt.Sprintf("%v; %s", err, consequence))
+	s.session.Warn("%v; %s", err, consequence)
 }

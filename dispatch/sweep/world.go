@@ -48,9 +48,11 @@ type Job struct {
 	Reason     string // of the failure, or why it is Unseen
 	Created    time.Time
 	FinishedAt time.Time
-	OfPool     bool // it bears the UUID of this work pool
+	OfRun      bool // it bears the run's id
+	OfPool     bool // and the UUID of this work pool
 	Superseded bool // the run has been terminal or suspended since its claim
-	NotStarted bool // no container of a pod of it has ever run
+	NotStarted bool // no container of a pod that it has now has ever run
+	PodLives   bool // of a Job that failed: a pod of it is still there
 	Podless    bool // it has no pod, and has had none
 }
 
@@ -63,11 +65,17 @@ type World struct {
 	EngineRetry bool      // it waits for its own engine, which tries it again in the pod that it has
 	RetryAt     time.Time // when
 	Started     bool      // it has been RUNNING
+	OfPool      bool      // it belongs to this work pool
+
+	// Elsewhere is when something else than a claim's Job started it, after the attempt of
+	// its newest claim was over: prefect flow-run execute on somebody's machine, for one.
+	Elsewhere time.Time
 
 	Owner     Owner
 	ClaimID   string    // of the newest state named exactly Pending
 	ClaimedAt time.Time // zero: no claim is known
 	HasDue    bool      // the claim was made from SCHEDULED
+	SubState  bool      // an observer has written of the run's pod since: it had one
 	Twice     bool      // the claim was granted twice: the run has ended since the first time
 
 	Job      Job         // of the current claim
@@ -86,6 +94,11 @@ func (w *World) othersLive() bool {
 		}
 	}
 	return false
+}
+
+// startedElsewhere tells whether no Job in hand can be the one that executes the run.
+func (w *World) startedElsewhere() bool {
+	return !w.Elsewhere.IsZero() && !w.Job.State.Live() && !w.Job.FinishedAt.After(w.Elsewhere)
 }
 
 // jobs are all that are in hand.

@@ -15,6 +15,9 @@ var (
 	ErrFlowGone       = errors.New("its flow is deleted")
 )
 
+// maxOwners bounds what is kept of deployments, whose documents may be large.
+const maxOwners = 500
+
 // owners caches the deployments and flows of runs for the length of a session.
 type owners struct {
 	mu          sync.Mutex
@@ -28,6 +31,9 @@ func (s *Session) ReadOwners(ctx context.Context, runs []prefect.FlowRun) error 
 	o := &s.owners
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.deployments) > maxOwners {
+		o.deployments, o.flows = map[string]*prefect.Deployment{}, map[string]*prefect.Flow{}
+	}
 	ids := unread(o.deployments, runs, func(r *prefect.FlowRun) string { return r.DeploymentID })
 	if len(ids) > 0 {
 		found, err := s.Prefect.Deployments(ctx, ids)

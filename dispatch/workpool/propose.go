@@ -118,7 +118,7 @@ func again(former json.RawMessage, transitionID string) json.RawMessage {
 		}
 	}
 	details := map[string]any{}
-	if json.Unmarshal(whole["state_details"], &details) != nil {
+	if json.Unmarshal(whole["state_details"], &details) != nil || details == nil {
 		details = map[string]any{}
 	}
 	details["transition_id"] = transitionID

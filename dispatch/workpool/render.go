@@ -64,6 +64,14 @@ func (s *Session) Render(ctx context.Context, run *prefect.FlowRun, transitionID
 	return job, job.Check()
 }
 
+// LearnSecrets reads the blocks that a run's Job is made of, so that what the cluster
+// quotes of them is hidden. Whether a Job can be made is of no matter.
+func (s *Session) LearnSecrets(ctx context.Context, run *prefect.FlowRun, transitionID string) {
+	if _, err := s.Render(ctx, run, transitionID); err != nil {
+		return // the blocks that could be read are known
+	}
+}
+
 // wholeRun is the document of a run. A poll leaves large parameters out; they are
 // read only where the name of a Job may be made of them ({{ ctx.flow_run... }}).
 func (s *Session) wholeRun(ctx context.Context, run *prefect.FlowRun, deployment []byte) (json.RawMessage, error) {

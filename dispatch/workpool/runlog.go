@@ -3,7 +3,6 @@ package workpool
 import (
 	"context"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -69,22 +68,37 @@ func (s *Session) Flush(ctx context.Context) {
 	}
 }
 
-// Tells says whether the newest line of a run's log that begins so has the same
-// cause, as same judges. The log is all the memory that there is between sweeps.
-func (s *Session) Tells(ctx context.Context, runID, prefix, message string, same func(a, b string) bool) (bool, error) {
+// Told is what a run's log says already.
+type Told struct {
+	Last  string    // the newest line; "": none
+	First time.Time // when the oldest was written
+}
+
+// Told finds the lines that begin so among the newest of a run's log. The log is all
+// the memory that there is between sweeps.
+func (s *Session) Told(ctx context.Context, runID, prefix string) (Told, error) {
 	lines, err := s.Prefect.FlowRunLogs(ctx, runID)
 	if err != nil {
-		return false, err
+		return Told{}, err
 	}
-	prefix, message = s.Options.Redactor.Text(prefix), s.Options.Redactor.Text(message)
-	last := slices.IndexFunc(lines, func(l prefect.Log) bool { return strings.HasPrefix(l.Message, prefix) })
-	return last >= 0 && same(lines[last].Message, message), nil
+	var told Told
+	for _, line := range lines { // the newest first
+		if !strings.HasPrefix(line.Message, s.Options.Redactor.Text(prefix)) {
+			continue
+		}
+		if told.Last == "" {
+			told.Last = line.Message
+		}
+		told.First = line.Timestamp
+	}
+	return told, nil
 }
 
 // requestIDs are what two refusals of one cause may differ in.
 var requestIDs = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|pods "[^"]*"`)
 
-// SameText compares messages but for ids that each request has of its own.
+// SameText compares messages but for ids that each request has of its own. A message
+// is redacted before it is written.
 func SameText(a, b string) bool {
 	return requestIDs.ReplaceAllString(a, "#") == requestIDs.ReplaceAllString(b, "#")
 }

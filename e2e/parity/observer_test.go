@@ -89,6 +89,7 @@ func observed(t *testing.T) []doc {
 	}
 	names := slices.Sorted(maps.Keys(recorded))
 	draw := rand.New(rand.NewPCG(5, 0))
+	workers := []string{"slipway", "My_Worker.1", "a--b", "A._b-", ""} // as labels have them; ids of resources have slugs
 	var pods []doc
 	add := func(pod doc) {
 		again := doc{}
@@ -105,7 +106,7 @@ func observed(t *testing.T) []doc {
 			"prefect.io/flow-id": "9e9fab33-0000-4000-8000-000000000002", "prefect.io/flow-name": "etl",
 			"prefect.io/deployment-id": "9e9fab33-0000-4000-8000-000000000003", "prefect.io/deployment-name": "demo",
 			"prefect.io/work-pool-id": "9e9fab33-0000-4000-8000-000000000004", "prefect.io/work-pool-name": "k8s",
-			"prefect.io/worker-name": "slipway", "job-name": "x",
+			"prefect.io/worker-name": workers[len(pods)%len(workers)], "job-name": "x",
 		}
 		pods = append(pods, again)
 	}

@@ -26,14 +26,14 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 		{kind{name: "waits", due: 50 * time.Second, attempts: 1, end: "COMPLETED"}, func(*testing.T, *subject) {}, true},
 		{kind{name: "fails", env: map[string]string{"PROBE_EXIT": "7"}, attempts: 1, end: "CRASHED", allowed: map[string]int{"CRASHED": 1}}, untilJobEnded, false},
 		{kind{name: "ends", env: map[string]string{"PROBE_EXIT": "0"}, attempts: 1, end: "CRASHED", allowed: map[string]int{"CRASHED": 1}}, untilJobEnded, false},
-		{kind{name: "cancelled", waits: true, attempts: 1, end: "CANCELLED", allowed: map[string]int{"CANCELLED": 1}, deletes: 1}, untilCancelling, false},
+		{kind{name: "cancelled", env: map[string]string{"PROBE_SECONDS": "3600"}, attempts: 1, end: "CANCELLED", allowed: map[string]int{"CANCELLED": 1}}, untilCancelling, false},
 	} {
 		for _, clusterWide := range []bool{false, true} {
 			if clusterWide && !full {
 				continue
 			}
 			t.Run(c.name+", "+rights(clusterWide), func(t *testing.T) {
-				t.Parallel() // it mostly waits
+				t.Parallel()                                      // it mostly waits
 				p := first(t, clusterWide, "SLIPWAY_DEADLINE=5s") // whose end the sweep of a cancelled run waits for
 				until := newSignal(t)
 				pool := "unreported-" + c.name + "-" + rights(clusterWide)[:4]
@@ -41,6 +41,9 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 				p.killedAt(t, writesPID, false, "dispatch", "--work-pool", pool)
 				c.until(t, s)
 				p.sweep(t, pool)
+				if c.end == "CANCELLED" {
+					within(t, 2*time.Minute, "its Job goes with its pod", func() bool { return len(jobsOf(t, s.id)) == 0 })
+				}
 				last := p.sweep(t, pool)
 				run, err := p.server.FlowRun(t.Context(), s.id)
 				if err != nil || c.pid != (run.PID != "") || !c.pid && run.StateType != c.end {

@@ -138,6 +138,7 @@ func (p place) deploy(t *testing.T, pool string, variables map[string]any) strin
 	}
 	all := map[string]any{"image": world.Probe, "namespace": world.Namespace, "service_account_name": "worker", "name": pool}
 	maps.Copy(all, variables)
+	maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil }) // as if not given
 	id, err := p.server.CreateDeployment(t.Context(), flow, pool, pool, map[string]any{"job_variables": all})
 	if err != nil {
 		t.Fatal(err)
@@ -244,21 +245,22 @@ func executionsOf(t *testing.T, id string) int {
 	return counts[id]
 }
 
-// jobsDeleted are the names of the Jobs that Slipway's accounts deleted, of those
-// whose names begin so.
-func jobsDeleted(t *testing.T, prefix string) map[string]bool {
+// jobsDeleted are the Jobs that Slipway's accounts deleted, of those whose names begin
+// so, and when it was first asked for.
+func jobsDeleted(t *testing.T, prefix string) map[string]time.Time {
 	t.Helper()
 	deletions, err := w.Cluster.JobDeletions()
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
+	deleted := map[string]time.Time{}
 	for _, d := range deletions {
-		if strings.HasPrefix(d.ObjectRef.Name, prefix) {
-			names[d.ObjectRef.Namespace+"/"+d.ObjectRef.Name] = true
+		name := d.ObjectRef.Namespace + "/" + d.ObjectRef.Name
+		if _, again := deleted[name]; !again && strings.HasPrefix(d.ObjectRef.Name, prefix) {
+			deleted[name] = d.Received
 		}
 	}
-	return names
+	return deleted
 }
 
 // killedAt runs the command line until it dies before, or after, the effect of the

@@ -1,0 +1,154 @@
+package dispatch_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway/dispatch"
+)
+
+// failClaims answers claims on these runs by 500; on all runs if none is named.
+func (w *world) failClaims(ids ...string) {
+	w.onPrefect(func(rw http.ResponseWriter, r *http.Request) bool {
+		if !proposes(r, "PENDING") {
+			return false
+		}
+		for _, id := range ids {
+			if strings.Contains(r.URL.Path, id) {
+				rw.WriteHeader(http.StatusInternalServerError)
+				return true
+			}
+		}
+		if len(ids) == 0 {
+			rw.WriteHeader(http.StatusInternalServerError)
+		}
+		return len(ids) == 0
+	})
+}
+
+// TestOneRunFailsItsClaims: a run on which the server fails without end keeps no other
+// from being claimed, and its log says so, once.
+func TestOneRunFailsItsClaims(t *testing.T) {
+	for _, concurrency := range []int{1, 8} {
+		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
+			w := newWorld(t)
+			w.change = func(o *dispatch.Options) { o.Concurrency = concurrency }
+			bad := w.prefect.AddRun(w.deployment, time.Now().Add(-time.Minute), nil)
+			others := w.runs(5)
+			w.failClaims(bad)
+			for range 2 {
+				r := w.pass()
+				if r.Failed != 1 || w.state(bad).StateType != "SCHEDULED" {
+					t.Errorf("%+v, the run is %s", r, w.state(bad).StateType)
+				}
+			}
+			for _, id := range others {
+				if w.jobsOf(id) != 1 {
+					t.Errorf("run %s has %d Jobs", id, w.jobsOf(id))
+				}
+			}
+			if n := w.lines("Slipway could not claim this flow run: "); n != 1 {
+				t.Errorf("%d lines tell why", n)
+			}
+			w.onPrefect(nil)
+			if w.pass(); w.jobsOf(bad) != 1 {
+				t.Errorf("once the server takes it: %d Jobs", w.jobsOf(bad))
+			}
+		})
+	}
+}
+
+// TestFailedClaimsEndThePass: three in a row do, and the sweep runs all the same.
+func TestFailedClaimsEndThePass(t *testing.T) {
+	w := newWorld(t)
+	w.change = func(o *dispatch.Options) { o.Concurrency = 1 }
+	w.runs(10)
+	w.failClaims()
+	r, err := w.tryPass(t.Context(), func(r *dispatch.Request) { r.Sweep = true })
+	if dispatch.KindOf(err) != dispatch.Unavailable || r.Failed != 3 || len(r.Runs) != 3 || r.Sweep == nil || r.Error == "" {
+		t.Errorf("%+v: %v", r, err)
+	}
+}
+
+// TestSweepAfterClaiming: repair does not depend on the claiming before it, unless the
+// credentials are refused.
+func TestSweepAfterClaiming(t *testing.T) {
+	for status, sweeps := range map[int]bool{500: true, 503: true, 422: true, 401: false, 403: false} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			w := newWorld(t)
+			id, job := w.submitted()
+			w.force(id, "RUNNING")
+			w.kube.Change(job, endedAt("Failed", time.Now()))
+			w.onPrefect(func(rw http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/get_scheduled_flow_runs") {
+					return false
+				}
+				rw.WriteHeader(status)
+				return true
+			})
+			r, err := w.tryPass(t.Context(), func(r *dispatch.Request) { r.Sweep = true })
+			if err == nil || (r.Sweep != nil) != sweeps || (w.state(id).StateType == "CRASHED") != sweeps {
+				t.Errorf("sweep %+v, the run is %s: %v", r.Sweep, w.state(id).StateType, err)
+			}
+		})
+	}
+}
+
+const webhookDown = `Internal error occurred: failed calling webhook "validate.example": connection refused`
+
+// TestCreationFailsWithoutEnd: the run's log says why it has no Job, once; no sweep
+// spends more than two attempts on it; and in the end it is CRASHED.
+func TestCreationFailsWithoutEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits  map[string]time.Duration
+		crashes time.Duration
+	}{
+		"after a quarter of an hour": {nil, 16 * time.Minute},
+		"after the limit given":      {map[string]time.Duration{"JobNotCreated": 5 * time.Minute}, 6 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.change = func(o *dispatch.Options) { o.Concurrency, o.Sleep, o.StartLimits = 1, w.waiting, c.limits }
+			ids := w.runs(3)
+			w.refusePosts(500, "InternalError", webhookDown)
+			r := w.pass()
+			if r.Unknown != 1 || r.Skipped != 2 || !strings.Contains(r.Runs[1].Reason, "because of what an earlier run met") {
+				t.Fatalf("%+v", r)
+			}
+			tries := w.kubeRequests(http.MethodPost, "/jobs")
+			w.waited.Store(0)
+			for _, after := range []time.Duration{2 * time.Minute, c.crashes - 2*time.Minute} {
+				w.sweepIn(after, pool)
+			}
+			if n := w.kubeRequests(http.MethodPost, "/jobs") - tries; n != 4 || w.state(ids[0]).StateType != "PENDING" {
+				t.Errorf("two sweeps made %d attempts, the run is %s", n, w.state(ids[0]).StateType)
+			}
+			if n := w.lines("JobNotCreated: "); n != 1 || w.lines("failed calling webhook") != 1 {
+				t.Errorf("%d lines tell why there is no Job", n)
+			}
+			w.sweepIn(c.crashes, pool)
+			if run := w.state(ids[0]); run.StateType != "CRASHED" || !strings.Contains(run.State.Message, "failed calling webhook") {
+				t.Errorf("in the end the run is %s: %s", run.StateType, run.State.Message)
+			}
+		})
+	}
+}
+
+// TestOneFailsToBeCreated: a sweep serves the others beside a claim whose Job cannot be
+// made.
+func TestOneFailsToBeCreated(t *testing.T) {
+	w := newWorld(t)
+	w.change = func(o *dispatch.Options) { o.Sleep = w.waiting }
+	stuck := w.orphan()
+	w.change = func(o *dispatch.Options) { o.Sleep = w.waiting }
+	cancelled := w.run()
+	w.force(cancelled, "RUNNING", "CANCELLING")
+	w.refusePosts(500, "InternalError", webhookDown)
+	w.sweepIn(5*time.Minute, pool)
+	if w.state(stuck).StateType != "PENDING" || w.state(cancelled).StateType != "CANCELLED" {
+		t.Errorf("%s, %s", w.state(stuck).StateType, w.state(cancelled).StateType)
+	}
+}
