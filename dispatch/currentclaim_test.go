@@ -111,6 +111,10 @@ func TestStaleClaimOnAnEnginesRetry(t *testing.T) {
 	if r := w.sweep(); r.Repaired != 0 || w.state(id).StateType != "RUNNING" || w.jobsOf(id) != 1 {
 		t.Errorf("while its Job is active: %+v, the run is %s", r, w.state(id).StateType)
 	}
+	w.call(http.MethodPatch, "/flow_runs/"+id, doc{"infrastructure_pid": nil})
+	if r := w.sweep(); r.Repaired != 0 || w.state(id).StateType != "RUNNING" {
+		t.Errorf("while its Job is active, and nothing says where: %+v, the run is %s", r, w.state(id).StateType)
+	}
 	w.force(id, "CANCELLING")
 	if r := w.sweepIn(10*time.Second, pool); r.Repaired != 0 || w.state(id).StateType != "CANCELLING" || w.jobsOf(id) != 1 {
 		t.Errorf("while hooks run: %+v, the run is %s", r, w.state(id).StateType)

@@ -204,7 +204,7 @@ func TestSecretOfAnOrphan(t *testing.T) {
 				t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 			}
 		}
-		if n := w.lines("is not created: JobNotCreated: create Secret"); n != 1 {
+		if n := w.lines("is still not created: JobNotCreated: create Secret"); n != 1 {
 			t.Errorf("%d lines tell why", n)
 		}
 	})

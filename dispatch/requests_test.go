@@ -14,7 +14,7 @@ import (
 // is well, PENDING or RUNNING.
 func TestSweepOfHealthyRuns(t *testing.T) {
 	costs := func(runs int) (toPrefect, toKube int) {
-		w := newWorld(t)
+		w := newWorld(t, prefecttest.APILimit(50))
 		for i, id := range w.submit(runs) {
 			if i%2 == 0 {
 				w.force(id, "RUNNING")
@@ -27,12 +27,12 @@ func TestSweepOfHealthyRuns(t *testing.T) {
 		}
 		return len(w.prefect.Requests()) - prefectBefore, len(w.kube.Requests()) - kubeBefore
 	}
-	p10, k10 := costs(10)
-	p210, k210 := costs(210)
-	if p210-p10 != 1 || k210-k10 > 4 {
-		t.Errorf("200 more runs cost %d requests to Prefect, want one page, and %d to Kubernetes, want those for 100 waiting pods", p210-p10, k210-k10)
+	pFew, kFew := costs(10)
+	pMany, kMany := costs(110)
+	if pMany-pFew != 2 || kMany-kFew > 1 {
+		t.Errorf("100 more runs cost %d requests to Prefect, want two pages, and %d to Kubernetes, want one for the pods of 50", pMany-pFew, kMany-kFew)
 	}
-	t.Logf("a sweep of 210 healthy runs: %d requests to Prefect, %d to Kubernetes", p210, k210)
+	t.Logf("a sweep of 110 healthy runs: %d requests to Prefect, %d to Kubernetes", pMany, kMany)
 }
 
 // submit makes runs and their Jobs, whose pods have started.
@@ -65,6 +65,12 @@ func TestFinishedJobsAreNotRead(t *testing.T) {
 	for _, id := range ids {
 		w.force(id, "RUNNING", "COMPLETED")
 	}
+	w.kube.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/apis/batch/v1/jobs" && r.URL.Query().Get("fieldSelector") == "" {
+			t.Error("Jobs that succeeded are listed")
+		}
+		return false
+	})
 	before := len(w.kube.Requests())
 	if r := w.sweep(); r.Observed != 0 || len(r.Rows) != 0 {
 		t.Errorf("%+v", r)

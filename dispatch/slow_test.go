@@ -83,6 +83,62 @@ func TestStalePagesAreDiscarded(t *testing.T) {
 	}
 }
 
+// TestStaleBehindAnotherClaim: a page also gets old while a run waits for the claim
+// before it, of the same deployment.
+func TestStaleBehindAnotherClaim(t *testing.T) {
+	w := newWorld(t)
+	d := w.prefect.AddDeployment(pool, "etl", "limited", doc{"concurrency_limit": 2})
+	w.prefect.AddVariable("tag", "1")
+	refers := doc{"job_variables": doc{"image": "i:{{ prefect.variables.tag }}"}}
+	first := w.prefect.AddRun(d, time.Now().Add(-2*time.Second), refers) // and so it is prepared after the second
+	second := w.prefect.AddRun(d, time.Now().Add(-time.Second), nil)
+	w.onPrefect(func(_ http.ResponseWriter, r *http.Request) bool {
+		if proposes(r, "PENDING") && strings.Contains(r.URL.Path, first) {
+			w.wait(6 * time.Second)
+			w.force(second, "PENDING", "RUNNING", "COMPLETED")
+		}
+		return false
+	})
+	w.pass()
+	if got := w.proposals("PENDING"); len(got) != 1 || w.jobsOf(second) != 0 || w.state(second).StateType != "COMPLETED" {
+		t.Errorf("claims of %v; the second run is %s", got, w.state(second).StateType)
+	}
+}
+
+// TestReadByItself: a run whose pages get stale each time is read just before its claim.
+func TestReadByItself(t *testing.T) {
+	for name, becomes := range map[string]func(w *world, id string){
+		"it has ended":  func(w *world, id string) { w.force(id, "PENDING", "RUNNING", "COMPLETED") },
+		"it is deleted": func(w *world, id string) { w.deleteRun(id) },
+		"it is put off": func(w *world, id string) {
+			w.prefect.Force(id, doc{"type": "SCHEDULED", "state_details": doc{"scheduled_time": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)}})
+		},
+		"its engine has": func(w *world, id string) {
+			w.call(http.MethodPatch, "/flow_runs/"+id, doc{"empirical_policy": doc{"retry_type": "in_process"}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			id := w.run()
+			w.force(id, "PENDING", "RUNNING", "FAILED")
+			w.prefect.Force(id, doc{"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": doc{"scheduled_time": time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)}})
+			lists := 0
+			w.kube.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/jobs") {
+					w.wait(6 * time.Second)
+					if lists++; lists == 3 {
+						becomes(w, id)
+					}
+				}
+				return false
+			})
+			if r := w.pass(); lists < 3 || len(w.proposals("PENDING")) != 0 || len(w.kube.Jobs()) != 0 {
+				t.Errorf("after %d lists: %+v", lists, r)
+			}
+		})
+	}
+}
+
 // TestOnePoolDoesNotKeepAnother: the requests of one work pool hang; another's runs are
 // served meanwhile, and the reports are in the order of the request.
 func TestOnePoolDoesNotKeepAnother(t *testing.T) {

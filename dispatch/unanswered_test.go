@@ -10,20 +10,20 @@ import (
 	"slipway/dispatch"
 )
 
-// failClaims answers claims on these runs by 500; on all runs if none is named.
-func (w *world) failClaims(ids ...string) {
+// failClaims answers claims on these runs by a status; on all runs if none is named.
+func (w *world) failClaims(status int, ids ...string) {
 	w.onPrefect(func(rw http.ResponseWriter, r *http.Request) bool {
 		if !proposes(r, "PENDING") {
 			return false
 		}
 		for _, id := range ids {
 			if strings.Contains(r.URL.Path, id) {
-				rw.WriteHeader(http.StatusInternalServerError)
+				rw.WriteHeader(status)
 				return true
 			}
 		}
 		if len(ids) == 0 {
-			rw.WriteHeader(http.StatusInternalServerError)
+			rw.WriteHeader(status)
 		}
 		return len(ids) == 0
 	})
@@ -32,13 +32,13 @@ func (w *world) failClaims(ids ...string) {
 // TestOneRunFailsItsClaims: a run on which the server fails without end keeps no other
 // from being claimed, and its log says so, once.
 func TestOneRunFailsItsClaims(t *testing.T) {
-	for _, concurrency := range []int{1, 8} {
-		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
+	for _, c := range []struct{ status, concurrency int }{{500, 1}, {500, 8}, {422, 8}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			w := newWorld(t)
-			w.change = func(o *dispatch.Options) { o.Concurrency = concurrency }
+			w.change = func(o *dispatch.Options) { o.Concurrency = c.concurrency }
 			bad := w.prefect.AddRun(w.deployment, time.Now().Add(-time.Minute), nil)
 			others := w.runs(5)
-			w.failClaims(bad)
+			w.failClaims(c.status, bad)
 			for range 2 {
 				r := w.pass()
 				if r.Failed != 1 || w.state(bad).StateType != "SCHEDULED" {
@@ -61,14 +61,39 @@ func TestOneRunFailsItsClaims(t *testing.T) {
 	}
 }
 
-// TestFailedClaimsEndThePass: three in a row do, and the sweep runs all the same.
-func TestFailedClaimsEndThePass(t *testing.T) {
+// TestFailedClaimsEndATurn: three of a deployment do end that deployment's, while the
+// server still answers reads. What is due behind it is claimed, and the sweep runs.
+func TestFailedClaimsEndATurn(t *testing.T) {
+	for _, status := range []int{500, 403} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			w := newWorld(t)
+			w.change = func(o *dispatch.Options) { o.Concurrency = 1 }
+			bad := w.runs(10)
+			behind := w.prefect.AddRun(w.prefect.AddDeployment(pool, "etl", "behind", nil), time.Now(), nil)
+			w.failClaims(status, bad...)
+			r := w.pass(func(r *dispatch.Request) { r.Sweep = true })
+			if r.Failed != 3 || r.Skipped != 7 || r.Submitted != 1 || w.jobsOf(behind) != 1 || r.Sweep == nil {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// TestServerGoesAway: a claim without an answer, and a run that cannot be read, end the
+// pass.
+func TestServerGoesAway(t *testing.T) {
 	w := newWorld(t)
 	w.change = func(o *dispatch.Options) { o.Concurrency = 1 }
 	w.runs(10)
-	w.failClaims()
-	r, err := w.tryPass(t.Context(), func(r *dispatch.Request) { r.Sweep = true })
-	if dispatch.KindOf(err) != dispatch.Unavailable || r.Failed != 3 || len(r.Runs) != 3 || r.Sweep == nil || r.Error == "" {
+	w.onPrefect(func(rw http.ResponseWriter, r *http.Request) bool {
+		away := proposes(r, "PENDING") || r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/api/flow_runs/")
+		if away {
+			rw.WriteHeader(http.StatusInternalServerError)
+		}
+		return away
+	})
+	r, err := w.tryPass(t.Context())
+	if dispatch.KindOf(err) != dispatch.Unavailable || r.Unknown != 1 || len(r.Runs) != 1 || r.Error == "" {
 		t.Errorf("%+v: %v", r, err)
 	}
 }
@@ -99,8 +124,9 @@ func TestSweepAfterClaiming(t *testing.T) {
 
 const webhookDown = `Internal error occurred: failed calling webhook "validate.example": connection refused`
 
-// TestCreationFailsWithoutEnd: the run's log says why it has no Job, once; no sweep
-// spends more than two attempts on it; and in the end it is CRASHED.
+// TestCreationFailsWithoutEnd: the run's log says why it has no Job, once by its owner and
+// once by a sweep; no sweep spends more than two attempts on it; and when sweeps have met
+// that for as long as the limit, it is CRASHED.
 func TestCreationFailsWithoutEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits  map[string]time.Duration
@@ -126,10 +152,10 @@ func TestCreationFailsWithoutEnd(t *testing.T) {
 			if n := w.kubeRequests(http.MethodPost, "/jobs") - tries; n != 4 || w.state(ids[0]).StateType != "PENDING" {
 				t.Errorf("two sweeps made %d attempts, the run is %s", n, w.state(ids[0]).StateType)
 			}
-			if n := w.lines("JobNotCreated: "); n != 1 || w.lines("failed calling webhook") != 1 {
+			if n := w.lines("JobNotCreated: "); n != 2 || w.lines(" still not created: ") != 1 || w.lines("failed calling webhook") != 2 {
 				t.Errorf("%d lines tell why there is no Job", n)
 			}
-			w.sweepIn(c.crashes, pool)
+			w.sweepIn(c.crashes+2*time.Minute, pool)
 			if run := w.state(ids[0]); run.StateType != "CRASHED" || !strings.Contains(run.State.Message, "failed calling webhook") {
 				t.Errorf("in the end the run is %s: %s", run.StateType, run.State.Message)
 			}

@@ -155,6 +155,12 @@ func (p *pass) fresh(ctx context.Context, page page) bool {
 	return !p.over(ctx) && (page.readEach || p.session.Options.Now().Sub(page.at) < maxPageAge)
 }
 
+// sameAttempt tells whether a run is what it was; that it is called Late by now does not
+// matter.
+func sameAttempt(now, before *prefect.FlowRun) bool {
+	return now.StateID == before.StateID || isFirst(now) && isFirst(before) && due(now).Equal(due(before))
+}
+
 // readAgain reads one run just before its claim.
 func (p *pass) readAgain(ctx context.Context, ready *prepared) *submit.Result {
 	now, err := p.session.Prefect.FlowRun(ctx, ready.run.ID)
@@ -165,7 +171,7 @@ func (p *pass) readAgain(ctx context.Context, ready *prepared) *submit.Result {
 		return result(report.Failed, "read the run before its claim: %s", p.session.Text(err))
 	case now.StateType != "SCHEDULED" || now.EmpiricalPolicy.RetryType == "in_process":
 		return result(report.Skipped, "the run has moved on to %s meanwhile", now.StateType)
-	case now.StateID != ready.run.StateID && !(isFirst(now) && isFirst(&ready.run) && due(now).Equal(ready.claim.Due)):
+	case !sameAttempt(now, &ready.run):
 		// What was found for the state before may not hold for this one.
 		return result(report.Skipped, "the run has changed to %s meanwhile; the next pass looks at it", now.StateName)
 	}

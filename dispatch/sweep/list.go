@@ -26,10 +26,12 @@ type listed struct {
 
 // subject is a flow run that needs a look, or a row that needs none.
 type subject struct {
-	id    string
-	state string
-	jobs  []claim.Place // where Jobs of it are, as far as the lists tell
-	row   *report.Row
+	id      string
+	state   string
+	jobs    []claim.Place // where Jobs of it are, as far as the lists tell
+	row     *report.Row
+	unknown bool        // it is RUNNING, and no Job of it is in the list: most likely somebody else's
+	pid     claim.Place // of an unknown one
 }
 
 // keptKeys are the labels and annotations that are kept of a Job.
@@ -82,7 +84,6 @@ func (s *sweep) listIn(ctx context.Context, namespace string) error {
 			return err
 		}
 	}
-	s.listed[namespace] = true
 	return nil
 }
 
@@ -96,7 +97,6 @@ func (s *sweep) add(job *kube.Job, place claim.Place) {
 	if l.claim != "" && job.Annotations[claim.AnnotationCluster] != s.session.Cluster {
 		return
 	}
-	s.jobs = append(s.jobs, l)
 	s.byRun[l.run] = append(s.byRun[l.run], l)
 }
 
@@ -187,36 +187,60 @@ func newSubject(id, state string, jobs []*listed) *subject {
 // pick says whether an active run needs a look; nil if its Job is in the list and all
 // is as it should be.
 func (s *sweep) pick(run *prefect.FlowRun, jobs []*listed) *subject {
-	row := func(format string) *subject {
-		return &subject{row: &report.Row{ID: run.ID, Name: run.Name, State: run.StateType, Action: report.LeaveAlone, Reason: format}}
+	if slices.ContainsFunc(jobs, func(job *listed) bool { return s.isHealthy(run, job) }) {
+		return nil
 	}
-	engineRetry := run.EmpiricalPolicy.RetryType == "in_process"
-	if run.StateType == "SCHEDULED" && !engineRetry {
-		if len(jobs) == 0 {
-			return nil // the poll returns it
-		}
-		return newSubject(run.ID, run.StateType, jobs)
+	picked := newSubject(run.ID, run.StateType, jobs)
+	switch {
+	case run.StateType == "SCHEDULED" && run.EmpiricalPolicy.RetryType != "in_process" && len(jobs) == 0:
+		return nil // the poll returns it
+	case len(jobs) == 0 && s.waitFor(run) != "":
+		picked.row = &report.Row{ID: run.ID, Name: run.Name, State: run.StateType, Action: report.LeaveAlone, Reason: s.waitFor(run)}
+	case len(jobs) == 0 && run.StateType == "RUNNING":
+		picked.pid = claim.ParsePID(run.InfrastructurePID)
+		picked.unknown = true
 	}
-	id := transitionOf(run)
-	isClaim := run.StateType == "PENDING" && run.StateName == "Pending" && run.State != nil
-	for _, job := range jobs {
-		current := !isClaim || strings.EqualFold(job.claim, id)
-		reported := claim.ParsePID(run.InfrastructurePID) == job.place || s.young(job.created)
-		if run.StateType != "CANCELLING" && current && reported && job.claim != "" && !job.deleting && !(engineRetry && run.StateType == "PENDING") {
-			return nil
-		}
+	return picked
+}
+
+// isHealthy tells whether a run is executed, or will be, by an unfinished Job of its
+// current claim, and says where that is.
+func (s *sweep) isHealthy(run *prefect.FlowRun, job *listed) bool {
+	if job.claim == "" || job.deleting {
+		return false
 	}
+	reported := claim.ParsePID(run.InfrastructurePID) == job.place || s.young(job.created)
+	switch run.StateType {
+	case "RUNNING":
+		return reported
+	case "PENDING":
+		current := !isClaim(run) || strings.EqualFold(job.claim, transitionOf(run))
+		return reported && current && run.EmpiricalPolicy.RetryType != "in_process"
+	case "SCHEDULED":
+		return reported && run.EmpiricalPolicy.RetryType == "in_process"
+	}
+	return false
+}
+
+// isClaim tells whether the run's state is its claim, and not one written since.
+func isClaim(run *prefect.FlowRun) bool {
+	return run.StateType == "PENDING" && run.StateName == "Pending" && run.State != nil
+}
+
+// waitFor says why a claim without a Job needs no look yet; "" if it does.
+func (s *sweep) waitFor(run *prefect.FlowRun) string {
 	options := s.session.Options
-	if isClaim && len(jobs) == 0 && !options.Adopt {
-		age := s.session.ServerNow().Sub(run.State.Timestamp)
-		switch owner := ownerOf(s.session.Cluster, run.ID, id); {
-		case owner == OtherCluster, owner == Foreign && (options.ForeignOrphanGrace == 0 || age <= options.ForeignOrphanGrace):
-			return row("claimed by " + owner.String())
-		case owner == Ours && age <= options.OrphanGrace:
-			return row("claimed a moment ago; its owner has " + options.OrphanGrace.String() + " to make the Job")
-		}
+	if !isClaim(run) || options.Adopt {
+		return ""
 	}
-	return newSubject(run.ID, run.StateType, jobs)
+	age := s.session.ServerNow().Sub(run.State.Timestamp)
+	switch owner := ownerOf(s.session.Cluster, run.ID, transitionOf(run)); {
+	case owner == OtherCluster, owner == Foreign && (options.ForeignOrphanGrace == 0 || age <= options.ForeignOrphanGrace):
+		return "claimed by " + owner.String()
+	case owner == Ours && age <= options.OrphanGrace:
+		return "claimed a moment ago; its owner has " + options.OrphanGrace.String() + " to make the Job"
+	}
+	return ""
 }
 
 func (s *sweep) young(created time.Time) bool {

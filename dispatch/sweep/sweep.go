@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"slipway/dispatch/claim"
 	"slipway/dispatch/report"
 	"slipway/dispatch/workpool"
 	"slipway/prefect"
@@ -25,16 +26,14 @@ type sweep struct {
 	report  *report.Sweep
 	events  events // of pods, for the end of the sweep
 
-	jobs   []*listed            // unfinished Jobs of this work pool
-	byRun  map[string][]*listed // by flow run id
-	listed map[string]bool      // namespaces whose Jobs are listed; "" for all
+	byRun map[string][]*listed // unfinished Jobs of this work pool, by flow run id
 }
 
 // Run repairs one work pool, and adds to the report a row for each run that needed a
 // look. Running it twice, or beside another, repairs nothing twice. Errors are
 // *workpool.Error.
 func Run(ctx context.Context, session *workpool.Session, dry bool, r *report.Sweep) error {
-	s := &sweep{session: session, dry: dry, report: r, byRun: map[string][]*listed{}, listed: map[string]bool{}}
+	s := &sweep{session: session, dry: dry, report: r, byRun: map[string][]*listed{}}
 	s.listJobs(ctx)
 	subjects, err := s.triage(ctx)
 	if err != nil {
@@ -59,7 +58,7 @@ func (s *sweep) judgeAll(ctx context.Context, subjects []*subject) [][]report.Ro
 	rows := make([][]report.Row, len(subjects))
 	var group errgroup.Group
 	group.SetLimit(max(s.session.Options.Concurrency, 1))
-	for _, i := range rand.Perm(len(subjects)) { //nolint:gosec // no secret depends on it
+	for _, i := range order(subjects) {
 		group.Go(func() error {
 			if ctx.Err() == nil {
 				rows[i] = s.judge(ctx, subjects[i])
@@ -74,10 +73,40 @@ func (s *sweep) judgeAll(ctx context.Context, subjects []*subject) [][]report.Ro
 	return rows
 }
 
+// maxUnknown bounds the runs without a Job in the list that one sweep looks at: where a
+// Python worker or another cluster serves the work pool too, nearly all are theirs.
+const maxUnknown = 500
+
+// order puts those that there is evidence about first, each part in random order.
+func order(subjects []*subject) []int {
+	var known, unknown []int
+	for _, i := range rand.Perm(len(subjects)) { //nolint:gosec // no secret depends on it
+		if subjects[i].unknown {
+			unknown = append(unknown, i)
+		} else {
+			known = append(known, i)
+		}
+	}
+	return append(known, unknown[:min(len(unknown), maxUnknown)]...)
+}
+
+// isSomebodyElses tells whether the Job that a run's pid names is there and was not made
+// by Slipway, nor is to be adopted.
+func (s *sweep) isSomebodyElses(ctx context.Context, pid claim.Place) bool {
+	if !pid.Known() || s.session.Options.Adopt {
+		return false
+	}
+	job, err := s.session.Kube.Job(ctx, pid.Namespace, pid.Name)
+	return err == nil && job.Annotations[claim.AnnotationID] == ""
+}
+
 // judge looks at one run, decides, and applies the decisions.
 func (s *sweep) judge(ctx context.Context, subject *subject) []report.Row {
 	if subject.row != nil {
 		return []report.Row{*subject.row}
+	}
+	if subject.unknown && s.isSomebodyElses(ctx, subject.pid) {
+		return []report.Row{{ID: subject.id, State: subject.state, Job: subject.pid.String(), Action: report.LeaveAlone, Reason: "its Job is somebody else's"}}
 	}
 	world, run, err := Look(ctx, s.session, subject.id, subject.jobs)
 	if err != nil {

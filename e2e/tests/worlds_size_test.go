@@ -44,8 +44,11 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 	}
 	peak := map[bool]int64{}
 	measure := func(clusterWide bool, verb string) {
-		place := first(t, clusterWide)
-		peak[clusterWide] = max(peak[clusterWide], place.slipway(t, verb, "--work-pool", pool).PeakMemory)
+		result, memory, err := w.PeakMemory(t.Context(), first(t, clusterWide).env(), verb, "--work-pool", pool)
+		if err != nil || result.Code != 0 {
+			t.Errorf("slipway %s ended with %d (%v):\n%s%s", verb, result.Code, err, result.Stdout, result.Stderr)
+		}
+		peak[clusterWide] = max(peak[clusterWide], memory)
 	}
 	for _, clusterWide := range []bool{false, true} {
 		measure(clusterWide, "dispatch")

@@ -7,9 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 )
 
 // Env is the environment that Slipway runs with: nothing of the user's own.
@@ -21,7 +19,6 @@ func (w *World) Env() []string {
 type Result struct {
 	Stdout, Stderr string
 	Code           int
-	PeakMemory     int64 // of its resident set, in bytes
 }
 
 // Slipway runs the command line to its end.
@@ -31,28 +28,50 @@ func (w *World) Slipway(ctx context.Context, args ...string) (Result, error) {
 
 // SlipwayWith runs the command line with more settings.
 func (w *World) SlipwayWith(ctx context.Context, env []string, args ...string) (Result, error) {
+	return w.command(ctx, env, w.Binary, args...)
+}
+
+// measured runs a command and writes its peak resident set, as getrusage(2) counts it,
+// to a file. A child of the test itself would count the test's own memory.
+const measured = `import os, sys
+pid = os.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+_, status, usage = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as peak:
+    peak.write(str(usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024))
+sys.exit(os.waitstatus_to_exitcode(status))
+`
+
+// PeakMemory runs the command line and measures its peak resident set, in bytes; at
+// least some 10 MB of the measuring process.
+func (w *World) PeakMemory(ctx context.Context, env []string, args ...string) (Result, int64, error) {
+	file, err := os.CreateTemp(w.Dir, "peak-")
+	if err != nil {
+		return Result{}, 0, err
+	}
+	defer func() { _ = file.Close() }()
+	result, err := w.command(ctx, env, "python3", append([]string{"-c", measured, file.Name(), w.Binary}, args...)...)
+	if err != nil {
+		return result, 0, err
+	}
+	var peak int64
+	if _, err := fmt.Fscan(file, &peak); err != nil {
+		return result, 0, fmt.Errorf("read the peak memory: %w\n%s", err, result.Stderr)
+	}
+	return result, peak, nil
+}
+
+func (w *World) command(ctx context.Context, env []string, program string, args ...string) (Result, error) {
 	var out, errs strings.Builder
-	cmd := exec.CommandContext(ctx, w.Binary, args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(w.Env(), env...), &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if ctx.Err() == nil && errors.As(err, &exit) {
 		err = nil // the exit code says it
 	}
-	return Result{Stdout: out.String(), Stderr: errs.String(), Code: cmd.ProcessState.ExitCode(), PeakMemory: peakMemory(cmd.ProcessState)}, err
-}
-
-// peakMemory is what getrusage(2) says of an ended process: KiB on Linux, bytes
-// elsewhere.
-func peakMemory(state *os.ProcessState) int64 {
-	usage, ok := state.SysUsage().(*syscall.Rusage)
-	switch {
-	case !ok:
-		return 0
-	case runtime.GOOS == "linux":
-		return usage.Maxrss << 10
-	}
-	return usage.Maxrss
+	return Result{Stdout: out.String(), Stderr: errs.String(), Code: cmd.ProcessState.ExitCode()}, err
 }
 
 // Python runs a program of the virtual environment, such as prefect, as a user
