@@ -3,6 +3,7 @@ package claiming
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"time"
 
 	"slipway/dispatch/claim"
@@ -60,6 +61,7 @@ func (p *pass) claim(ctx context.Context, ready *prepared) *submit.Result {
 		return p.lost(ready, verdict)
 	}
 	ready.claim.StateID = verdict.State.ID
+	p.claimed(ready)
 	// The server copies the time into the claim from the state SCHEDULED
 	// only. From COMPLETED, FAILED or CRASHED it accepts a claim as well: the
 	// page was stale, and the run must not run again.
@@ -106,9 +108,13 @@ func (p *pass) afterLostAnswer(ctx context.Context, ready *prepared, err error) 
 	return &prefect.Verdict{Status: "UNKNOWN", Reason: p.session.Text(err), State: run.State}, nil
 }
 
-// maxFailures is how many claims that the server fails on end a deployment's turn in
-// the pass. Other deployments' runs are claimed all the same.
-const maxFailures = 3
+// After maxFailures claims in a row that the server fails on, only one in failedShare of
+// that deployment's runs is tried: which ones is left to chance, so that none stays
+// behind the others for ever. Other deployments' runs are claimed all the same.
+const (
+	maxFailures = 3
+	failedShare = 4
+)
 
 // unanswered is a claim that the server fails on. The run's log says so, once.
 func (p *pass) unanswered(ctx context.Context, ready *prepared, err error) *submit.Result {
@@ -119,11 +125,15 @@ func (p *pass) unanswered(ctx context.Context, ready *prepared, err error) *subm
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	deployment := ready.run.DeploymentID
-	if p.failures[deployment]++; p.failures[deployment] == maxFailures {
-		p.closed[deployment] = "not claimed: the Prefect server fails on the claims of its deployment's runs"
-	}
+	p.failures[ready.run.DeploymentID]++
 	return result(report.Failed, "the claim had no effect so far: %s", p.session.Text(err))
+}
+
+// claimed begins the count of a deployment's failures anew.
+func (p *pass) claimed(ready *prepared) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.failures, ready.run.DeploymentID)
 }
 
 // end makes a result the last of the pass: the server does not answer.
@@ -159,5 +169,9 @@ func (p *pass) closeDeployment(ready *prepared, reason string) {
 func (p *pass) closedReason(ready *prepared) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.closed[ready.run.DeploymentID]
+	deployment := ready.run.DeploymentID
+	if p.failures[deployment] >= maxFailures && rand.IntN(failedShare) != 0 { //nolint:gosec // no secret depends on it
+		return "not claimed: the Prefect server fails on the claims of its deployment's runs"
+	}
+	return p.closed[deployment]
 }

@@ -48,7 +48,7 @@ type pass struct {
 	mu       sync.Mutex               // guards what the runs' goroutines share:
 	previous map[string]chan struct{} //   the claim before, of deployments with a limit
 	closed   map[string]string        //   deployments that have had their turn, and why
-	failures map[string]int           //   claims that the server failed on, by deployment
+	failures map[string]int           //   claims in a row that the server failed on, by deployment
 	ended    error                    //   no run is claimed after this
 }
 
@@ -117,9 +117,10 @@ func (p *pass) proceed(ctx context.Context, ready *prepared, page page, turn *tu
 	turn.pass()
 	await(ctx, before)
 	var result *submit.Result
+	closed := p.closedReason(ready)
 	switch {
-	case p.closedReason(ready) != "":
-		result = skipped(p.closedReason(ready))
+	case closed != "":
+		result = skipped(closed)
 	case p.fresh(ctx, page):
 		if page.readEach {
 			result = p.readAgain(ctx, ready)

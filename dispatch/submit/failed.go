@@ -136,11 +136,12 @@ func (s *submission) tellOnce(ctx context.Context, cause string) time.Duration {
 }
 
 // notYet leaves a repair to the next sweep, unless the run's log has told of this cause
-// for longer than its limit.
+// for longer than its limit, and the Job is not there, or may not be looked at.
 func (s *submission) notYet(ctx context.Context, cause string) *Result {
 	told := s.tellOnce(ctx, cause)
-	if limit, given := s.limit(cause); given && told > limit {
-		return s.crash(ctx, fmt.Sprintf("Slipway could not create the Job %s of this flow run for %s: %s", s.Place, told.Round(time.Second), cause))
+	_, err := s.Session.Kube.Job(ctx, s.Place.Namespace, s.Place.Name)
+	if limit, given := s.limit(cause); given && told > limit && (kube.IsNotFound(err) || kube.IsRefused(err)) {
+		return s.crashNow(ctx, fmt.Sprintf("Slipway could not create the Job %s of this flow run for %s: %s", s.Place, told.Round(time.Second), cause))
 	}
 	return s.result(report.Unknown, "whether its Job %s exists, or when it can be made, is not known: %s; the next sweep tries again", s.Place, cause)
 }
@@ -203,7 +204,11 @@ func (s *submission) crash(ctx context.Context, why string) *Result {
 		return s.result(report.Unknown, "%s; it stays PENDING, and a sweep tries again", why)
 	}
 	if s.Repair {
-		if _, err := s.Session.Kube.Job(ctx, s.Place.Namespace, s.Place.Name); !kube.IsNotFound(err) {
+		_, err := s.Session.Kube.Job(ctx, s.Place.Namespace, s.Place.Name)
+		switch {
+		case kube.IsRefused(err):
+			return s.notYet(ctx, why)
+		case !kube.IsNotFound(err):
 			return s.result(report.Unknown, "%s; its Job exists all the same, or cannot be read; a later sweep settles it", why)
 		}
 	}

@@ -58,10 +58,20 @@ func pending(w World, now time.Time, g Graces) []Decision {
 		return leave(w, "claimed on a stale page; the sweep of its work pool puts it back")
 	case w.Job.State == Active && w.Stuck != nil:
 		return unstarted(w, now, g)
+	case w.Job.State == Unseen && w.Job.Refused && !w.Reported && !w.SubState:
+		// To make it is safe unseen: the one that may be there has its name.
 	case w.Job.State != Absent:
 		return started(w, now, g)
 	case w.Reported || w.SubState:
 		return crashUnlessOthers(w, "its Job was deleted before it ran")
+	}
+	return unmade(w, age, g)
+}
+
+// unmade is a claim whose Job was never made, as far as can be seen.
+func unmade(w World, age time.Duration, g Graces) []Decision {
+	ago := age.Round(time.Second)
+	switch {
 	case age <= g.Orphan:
 		return leave(w, "claimed %s ago; its owner has %s to make the Job", ago, g.Orphan)
 	case w.othersLive():

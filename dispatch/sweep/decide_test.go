@@ -61,7 +61,7 @@ func jobsOf(claimID string) []Job {
 	old, moment := testNow.Add(-time.Hour), testNow.Add(-time.Second)
 	place := claim.Place{Namespace: "dev", Name: "etl-" + claimID}
 	return []Job{
-		{Place: place, Reason: "HTTP 403"}, {Place: place, State: Absent},
+		{Place: place, Reason: "HTTP 503"}, {Place: place, Reason: "HTTP 403", Refused: true}, {Place: place, State: Absent},
 		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfRun: true, OfPool: true},
 		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfRun: true, OfPool: true, NotStarted: true, Superseded: true},
 		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: moment, OfRun: true},
@@ -96,7 +96,7 @@ func unlawful(w World, d Decision, g Graces) string {
 	case report.CreateJob:
 		return first(
 			rule(!ours || w.State != "PENDING", "only the Job of our claim on a PENDING run is made"),
-			rule(w.Job.State != Absent || w.Reported, "only a Job that was never made is made"),
+			rule(w.Job.State != Absent && !w.Job.Refused || w.Reported, "only a Job that was never made is made"),
 			rule(!w.HasDue || w.EngineRetry, "a claim on a stale page gets no Job"),
 			rule(testNow.Sub(w.ClaimedAt) <= g.Orphan, "the owner of a claim has its time"),
 			rule(!w.OfPool, "the Job of another work pool's run is that pool's to make"),

@@ -20,11 +20,7 @@ import (
 // from being decided: no Job of Slipway's can be there.
 func (l *look) readJobs(ctx context.Context, places []claim.Place) error {
 	for _, place := range places {
-		var found *kube.Job
-		err := l.session.ConfirmRefused(ctx, func() (err error) {
-			found, err = l.session.Kube.Job(ctx, place.Namespace, place.Name)
-			return err
-		})
+		found, err := l.read(ctx, place)
 		switch {
 		case kube.IsRefused(err):
 		case kube.IsNotFound(err):
@@ -38,6 +34,15 @@ func (l *look) readJobs(ctx context.Context, places []claim.Place) error {
 		}
 	}
 	return nil
+}
+
+// read reads a Job. Its error is a refusal only if the server means it.
+func (l *look) read(ctx context.Context, place claim.Place) (found *kube.Job, err error) {
+	err = l.session.ConfirmRefused(ctx, func() (err error) {
+		found, err = l.session.Kube.Job(ctx, place.Namespace, place.Name)
+		return err
+	})
+	return found, err
 }
 
 // keep sorts a Job in. One of another run has nothing to say here.
@@ -102,12 +107,12 @@ func (l *look) findJob(ctx context.Context) {
 // readPlace reads the one Job that can be the claim's.
 func (l *look) readPlace(ctx context.Context, place claim.Place) {
 	w := &l.world
-	found, err := l.session.Kube.Job(ctx, place.Namespace, place.Name)
+	found, err := l.read(ctx, place)
 	switch {
 	case kube.IsNotFound(err):
 		w.Job = l.absent(ctx, place)
 	case err != nil:
-		w.Job = Job{Place: place, Reason: l.session.Text(err)}
+		w.Job = Job{Place: place, Reason: l.session.Text(err), Refused: kube.IsRefused(err)}
 	default:
 		if w.Job = l.jobOf(found); !strings.EqualFold(w.Job.ClaimID, w.ClaimID) {
 			w.Job = Job{Place: place, Reason: "a Job of that name belongs to something else"}

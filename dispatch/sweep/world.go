@@ -52,6 +52,7 @@ type Job struct {
 	OfPool     bool // and the UUID of this work pool
 	Superseded bool // the run has been terminal or suspended since its claim
 	NotStarted bool // no container of a pod that it has now has ever run
+	Refused    bool // of one Unseen: Slipway has no rights there, or the namespace is gone
 	PodLives   bool // of a Job that failed: a pod of it is still there
 	Podless    bool // it has no pod, and has had none
 }

@@ -102,7 +102,10 @@ func TestPodsRefusedByQuota(t *testing.T) {
 	id := runs(t, d, 1, time.Now())[0]
 	dispatchOnly(t, "podless")
 	words := "does not start: QuotaExceeded: Error creating: pods "
-	eventually(t, "a line about the quota", func() bool { sweep(t, "podless", "SLIPWAY_SETTLE_GRACE=1s"); return strings.Contains(logOf(t, id), words) })
+	eventually(t, "a line about the quota", func() bool {
+		sweep(t, "podless", "SLIPWAY_SETTLE_GRACE=1s")
+		return strings.Contains(logOf(t, id), words)
+	})
 	sweep(t, "podless", "SLIPWAY_SETTLE_GRACE=1s")
 	if n := strings.Count(logOf(t, id), words); n != 1 || stateOf(t, id) != "PENDING" {
 		t.Errorf("%d lines, the run is %s", n, stateOf(t, id))
@@ -122,7 +125,10 @@ func TestImageThatCannotBePulled(t *testing.T) {
 	id := runs(t, pool(t, "image", map[string]any{"image": "registry.invalid/none:1"}), 1, time.Now())[0]
 	dispatchOnly(t, "image")
 	words := "does not start: ImagePullError: "
-	eventually(t, "a line about the image", func() bool { sweep(t, "image", "SLIPWAY_SETTLE_GRACE=1s"); return strings.Contains(logOf(t, id), words) })
+	eventually(t, "a line about the image", func() bool {
+		sweep(t, "image", "SLIPWAY_SETTLE_GRACE=1s")
+		return strings.Contains(logOf(t, id), words)
+	})
 	sweep(t, "image", "SLIPWAY_SETTLE_GRACE=1s")
 	if n := strings.Count(logOf(t, id), words); n != 1 || stateOf(t, id) != "PENDING" {
 		t.Errorf("%d lines, the run is %s", n, stateOf(t, id))
@@ -332,7 +338,7 @@ func TestPlacesThatChange(t *testing.T) {
 					c.do(t, poolName, d, namespace)
 				}
 			}
-			env := []string{"PREFECT_API_URL=" + gate.prefect.URL + "/api", "KUBECONFIG=" + gate.kubeconfig(t), "SLIPWAY_CONCURRENCY=1", "SLIPWAY_DEADLINE=5s", "SLIPWAY_ORPHAN_GRACE=6s", "SLIPWAY_SETTLE_GRACE=1s"}
+			env := []string{"PREFECT_API_URL=" + gate.prefect.URL + "/api", "KUBECONFIG=" + gate.kubeconfig(t), "SLIPWAY_CONCURRENCY=1", "SLIPWAY_DEADLINE=5s", "SLIPWAY_ORPHAN_GRACE=6s", "SLIPWAY_SETTLE_GRACE=1s", "SLIPWAY_START_LIMITS=JobNotCreated:1s"}
 			first, err := w.SlipwayWith(t.Context(), env, "dispatch", "--work-pool", poolName)
 			if err != nil || !done {
 				t.Fatalf("%v, happened: %t\n%s%s", err, done, first.Stdout, first.Stderr)

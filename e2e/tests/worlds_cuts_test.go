@@ -27,8 +27,9 @@ type cutWorld struct {
 // run is in flight beside it: in the pool of the same name of another server, or in
 // another pool of the same dispatcher.
 func TestWorldPowerCuts(t *testing.T) {
+	t.Parallel() // it mostly waits
 	t.Run("two servers, cluster-wide", func(t *testing.T) {
-		t.Parallel() // it mostly waits
+		t.Parallel()
 		victim := first(t, true, "SLIPWAY_ORPHAN_GRACE=0s", "SLIPWAY_CONCURRENCY=1")
 		cutPower(t, &cutWorld{
 			name: "two servers, cluster-wide", victim: victim, onlook: second(t, true, "SLIPWAY_ORPHAN_GRACE=0s"),
@@ -37,7 +38,7 @@ func TestWorldPowerCuts(t *testing.T) {
 		})
 	})
 	t.Run("two pools, namespaced", func(t *testing.T) {
-		t.Parallel() // it mostly waits
+		t.Parallel()
 		victim := first(t, false, "SLIPWAY_ORPHAN_GRACE=0s", "SLIPWAY_CONCURRENCY=1")
 		cutPower(t, &cutWorld{
 			name: "two pools, namespaced", victim: victim, onlook: victim,

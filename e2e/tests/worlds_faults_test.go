@@ -17,6 +17,7 @@ import (
 // before it wrote the infrastructure_pid. Whatever becomes of the Job, two sweeps
 // repair it, with the rights of the default install too.
 func TestWorldKilledBeforeThePid(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, c := range []struct {
 		kind
 		until func(t *testing.T, s *subject) // what two sweeps are then enough for
@@ -169,6 +170,7 @@ func gone(r *http.Request, name string) {
 // TestWorldSlowServers: every answer takes longer than five seconds. Runs are claimed
 // nevertheless, and each pass ends.
 func TestWorldSlowServers(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, c := range []struct {
 		name          string
 		prefect, kube bool
@@ -177,7 +179,7 @@ func TestWorldSlowServers(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel() // it mostly waits
+			t.Parallel()
 			p := first(t, false, "SLIPWAY_ORPHAN_GRACE=60s", "SLIPWAY_SETTLE_GRACE=30s")
 			pool := "slow-" + strings.ToLower(c.name[:3])
 			d := p.pool(t, pool, nil)

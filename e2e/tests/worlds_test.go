@@ -194,7 +194,7 @@ func start(t *testing.T, list ...trigger) *triggers {
 				all.rounds[i].Add(1)
 				select {
 				case <-ctx.Done():
-				case <-time.After(500 * time.Millisecond): // others use the machine too
+				case <-time.After(time.Second): // others use the machine too
 				}
 			}
 		})
