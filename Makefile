@@ -3,6 +3,9 @@
 
 IMAGE    ?= slipway:latest
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Without the HTTP/2 of net/http, half a megabyte: Prefect's own client speaks HTTP/1.1 too
+# (PREFECT_API_ENABLE_HTTP2 is off by default), and client-go brings another.
+TAGS     := nethttpomithttp2
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 SYFT     := github.com/anchore/syft/cmd/syft@v1.18.1
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
@@ -13,7 +16,7 @@ export CGO_ENABLED := 0
 .PHONY: build image sbom unit lint fuzz e2e parity system test proof downloads bench demo clean
 
 build: ## bin/slipway
-	go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
+	go build -trimpath -buildvcs=false -tags $(TAGS) -ldflags "$(LDFLAGS)" -o bin/slipway ./cmd/slipway
 
 image: ## the image for both architectures, with an SPDX SBOM; IMAGE=registry.example/slipway:1, PUSH=--push
 	docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --build-arg VERSION=$(VERSION) -t $(IMAGE) $(PUSH) .

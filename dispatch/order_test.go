@@ -170,7 +170,7 @@ func TestDueAtOneInstant(t *testing.T) {
 // TestServerLimit: a server whose lists are shorter than usual is served, by passes
 // and by sweeps.
 func TestServerLimit(t *testing.T) {
-	const limit, runs = 7, 40
+	const limit, runs = 7, 20
 	w := newWorld(t, prefecttest.APILimit(limit))
 	ids := w.runs(runs)
 	if r := w.pass(); r.Submitted != runs || len(w.kube.Jobs()) != runs {

@@ -53,8 +53,8 @@ func (c *Client) Skew() time.Duration { return c.clock.Skew() }
 
 // New makes a client; it sends nothing yet. cfg is not changed.
 //
-// The scheme holds only the two API groups in use: the full clientset registers
-// every group, which costs start-up time and memory in each pass.
+// The scheme holds no API group: what is read of objects is decoded as plain JSON. To
+// register them costs start-up time and memory in each pass.
 func New(cfg *rest.Config, o Options) (*Client, error) {
 	cfg = rest.CopyConfig(cfg)
 	// The limit is applied in send: client-go's own waits inside the request,
@@ -74,20 +74,17 @@ func New(cfg *rest.Config, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kubernetes client: %w", err)
 	}
-	if c.batch, err = restClient(cfg, httpClient, "/apis", batchv1.SchemeGroupVersion, batchv1.AddToScheme); err != nil {
+	if c.batch, err = restClient(cfg, httpClient, "/apis", batchv1.SchemeGroupVersion); err != nil {
 		return nil, err
 	}
-	if c.core, err = restClient(cfg, httpClient, "/api", corev1.SchemeGroupVersion, corev1.AddToScheme); err != nil {
+	if c.core, err = restClient(cfg, httpClient, "/api", corev1.SchemeGroupVersion); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func restClient(cfg *rest.Config, httpClient *http.Client, path string, gv schema.GroupVersion, register func(*runtime.Scheme) error) (rest.Interface, error) {
+func restClient(cfg *rest.Config, httpClient *http.Client, path string, gv schema.GroupVersion) (rest.Interface, error) {
 	scheme := runtime.NewScheme()
-	if err := register(scheme); err != nil {
-		return nil, fmt.Errorf("register %s: %w", gv, err)
-	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	cfg = rest.CopyConfig(cfg)
 	cfg.APIPath = path

@@ -137,11 +137,15 @@ func isFirst(run *prefect.FlowRun) bool {
 // formerNamespaces are those that Jobs of the run may be in: today's, that of the pid,
 // and those that its earlier claims name.
 func (p *pass) formerNamespaces(ctx context.Context, ready *prepared) ([]string, error) {
-	states, err := p.session.Prefect.FlowRunStates(ctx, ready.run.ID)
-	if err != nil {
-		return nil, err
+	run := &ready.run
+	var states []prefect.State
+	if run.InfrastructurePID != "" || run.RunCount > 0 || run.StateName == "AwaitingRetry" {
+		var err error
+		if states, err = p.session.Prefect.FlowRunStates(ctx, run.ID); err != nil {
+			return nil, err
+		}
 	}
-	places := []claim.Place{ready.place, claim.ParsePID(ready.run.InfrastructurePID)}
+	places := []claim.Place{ready.place, claim.ParsePID(run.InfrastructurePID)}
 	for _, state := range states {
 		places = append(places, claim.PlaceOf(state.Message, state.Details.TransitionID))
 	}

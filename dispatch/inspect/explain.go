@@ -120,7 +120,7 @@ func (e *explainer) decisions(ctx context.Context) (sweep.World, []sweep.Decisio
 		e.because("its Jobs cannot be read: %v", err)
 		return world, nil, false
 	}
-	return world, sweep.Decide(world, session.ServerNow(), sweep.GracesOf(session.Options)), true
+	return world, sweep.Decide(&world, session.ServerNow(), sweep.GracesOf(session.Options)), true
 }
 
 // formerAttempt tells of Jobs that keep another attempt from being claimed.

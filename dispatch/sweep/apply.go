@@ -142,16 +142,24 @@ func (a *application) createJob(ctx context.Context) applied {
 	case err != nil:
 		return failed(err)
 	}
-	if !s.Place.Known() {
-		s.Place = claim.Place{Namespace: job.Namespace, Name: claim.JobName(job.NameBase, s.Claim.ID)}
-	}
-	if !a.trusts(ctx, s.Place.Namespace, job.Namespace) {
-		why := fmt.Sprintf("Slipway cannot create the Job of this flow run: it was claimed for namespace %s, and its deployment and work pool name %s now; retry the flow run", s.Place.Namespace, job.Namespace)
-		return a.result(ctx, submit.Crash(ctx, s, why), report.Refused)
+	today := claim.Place{Namespace: job.Namespace, Name: claim.JobName(job.NameBase, s.Claim.ID)}
+	switch {
+	case !s.Place.Known():
+		s.Place = today
+	case a.trusts(ctx, s.Place.Namespace, job.Namespace):
+	case s.Claim.Age(session.Options.Now()) <= untrustedAge:
+		return applied{moved: true, text: fmt.Sprintf("it was claimed for namespace %s, and its deployment and work pool name %s now: its Job is made there when the claim is %s old", s.Place.Namespace, today.Namespace, untrustedAge)}
+	default:
+		s.Place = today
 	}
 	s.Job = job.In(s.Place.Namespace)
 	return a.result(ctx, submit.Submit(ctx, s), report.Submitted, report.Refused)
 }
+
+// untrustedAge is when nobody can be making a Job any more where a claim says, and this
+// sweep would not: its owner has long ended, and so has every sweep that had read the
+// deployment as it was then.
+const untrustedAge = 10 * time.Minute
 
 // trusts tells whether a Job may be made in the namespace that a claim names. The claim
 // is a text that any client of Prefect can write, so the namespace must be one that

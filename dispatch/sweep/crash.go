@@ -52,7 +52,7 @@ func (a *application) stands(ctx context.Context) bool {
 	if err != nil || run == nil || run.StateID != a.run.StateID {
 		return false
 	}
-	for _, d := range Decide(world, a.session().ServerNow(), GracesOf(a.session().Options)) {
+	for _, d := range Decide(&world, a.session().ServerNow(), GracesOf(a.session().Options)) {
 		if d.Action == a.decision.Action {
 			return true
 		}

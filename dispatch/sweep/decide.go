@@ -10,7 +10,7 @@ import (
 
 // Decide says what is to be done about a run, from one picture of both servers and
 // without asking anybody. There is at least one decision.
-func Decide(w World, now time.Time, g Graces) []Decision {
+func Decide(w *World, now time.Time, g Graces) []Decision {
 	switch w.State {
 	case "PENDING":
 		return pending(w, now, g)
@@ -31,16 +31,16 @@ func Decide(w World, now time.Time, g Graces) []Decision {
 	return leave(w, "the flow run is %s", w.State)
 }
 
-func one(w World, action report.Action, reason string) []Decision {
+func one(w *World, action report.Action, reason string) []Decision {
 	return []Decision{{Action: action, Reason: reason, Job: w.Job}}
 }
 
-func leave(w World, format string, args ...any) []Decision {
+func leave(w *World, format string, args ...any) []Decision {
 	return one(w, report.LeaveAlone, fmt.Sprintf(format, args...))
 }
 
 // pending is a run that is claimed and has not started.
-func pending(w World, now time.Time, g Graces) []Decision {
+func pending(w *World, now time.Time, g Graces) []Decision {
 	age := now.Sub(w.ClaimedAt)
 	ago := age.Round(time.Second)
 	switch {
@@ -69,7 +69,7 @@ func pending(w World, now time.Time, g Graces) []Decision {
 }
 
 // unmade is a claim whose Job was never made, as far as can be seen.
-func unmade(w World, age time.Duration, g Graces) []Decision {
+func unmade(w *World, age time.Duration, g Graces) []Decision {
 	ago := age.Round(time.Second)
 	switch {
 	case age <= g.Orphan:
@@ -90,7 +90,7 @@ func (w *World) stale() bool { return !w.HasDue || w.EngineRetry || w.Twice }
 
 // unstarted is a run whose pod is kept from starting. Its Job goes after it is
 // CRASHED, as one whose run is over.
-func unstarted(w World, now time.Time, g Graces) []Decision {
+func unstarted(w *World, now time.Time, g Graces) []Decision {
 	kept := now.Sub(w.stuckSince())
 	why := fmt.Sprintf("its pod does not start, for %s: %s", kept.Round(time.Second), w.Stuck)
 	limit, given := g.limit(string(w.Stuck.Category))
@@ -119,7 +119,7 @@ func (g Graces) limit(category string) (time.Duration, bool) {
 }
 
 // started is a run whose Job exists or has existed.
-func started(w World, now time.Time, g Graces) []Decision {
+func started(w *World, now time.Time, g Graces) []Decision {
 	job := w.Job
 	switch {
 	case w.Owner == Nobody:
@@ -160,7 +160,7 @@ func (w *World) retryAt() time.Time {
 
 // crashUnlessOthers: an active Job of an earlier claim may be the one that executes
 // the run, under a claim that was made on a stale page since.
-func crashUnlessOthers(w World, why string) []Decision {
+func crashUnlessOthers(w *World, why string) []Decision {
 	if w.othersLive() {
 		return besideOthers(w, func(job Job) bool { return job.NotStarted })
 	}
@@ -169,7 +169,7 @@ func crashUnlessOthers(w World, why string) []Decision {
 
 // besideOthers waits for the Jobs of earlier claims. Those of attempts that are over
 // could be waited for without end: of them, the ones that may be are deleted.
-func besideOthers(w World, deletable func(Job) bool) []Decision {
+func besideOthers(w *World, deletable func(Job) bool) []Decision {
 	var all []Decision
 	for _, job := range w.Others {
 		if job.State == Active && job.OfPool && job.Superseded && deletable(job) {
@@ -183,7 +183,7 @@ func besideOthers(w World, deletable func(Job) bool) []Decision {
 }
 
 // missingPID: the dispatcher died before it wrote where the Job is.
-func missingPID(w World, now time.Time, g Graces) []Decision {
+func missingPID(w *World, now time.Time, g Graces) []Decision {
 	if w.Job.State != Active || w.Reported || now.Sub(w.Job.Created) <= g.Settle || w.Job.ClaimID == "" {
 		return nil
 	}
@@ -192,7 +192,7 @@ func missingPID(w World, now time.Time, g Graces) []Decision {
 
 // scheduled is a run that a poll returns: retried by a user, resumed, or put back by
 // an engine that was told to end. No pass claims it while a Job of it is active.
-func scheduled(w World, now time.Time, g Graces) []Decision {
+func scheduled(w *World, now time.Time, g Graces) []Decision {
 	var all []Decision
 	for _, job := range w.jobs() {
 		switch {
@@ -211,7 +211,7 @@ func scheduled(w World, now time.Time, g Graces) []Decision {
 
 // stuckAgain is a Job whose pod was replaced by one that does not start, after its
 // engine has put the run back: without that Job the run starts anew.
-func stuckAgain(w World, now time.Time, g Graces) Decision {
+func stuckAgain(w *World, now time.Time, g Graces) Decision {
 	kept := now.Sub(w.stuckSince())
 	why := fmt.Sprintf("its pod does not start, for %s: %s", kept.Round(time.Second), w.Stuck)
 	if limit, given := g.limit(string(w.Stuck.Category)); given && kept > limit {
@@ -222,7 +222,7 @@ func stuckAgain(w World, now time.Time, g Graces) Decision {
 
 // cancelling is a run that somebody wants to end. Started, it is left to its engine
 // for a while, which runs the flow's hooks.
-func cancelling(w World, now time.Time, g Graces) []Decision {
+func cancelling(w *World, now time.Time, g Graces) []Decision {
 	if w.Owner == Foreign || w.Owner == OtherCluster {
 		return leave(w, "claimed by %s, who cancels it", w.Owner)
 	}
@@ -253,7 +253,7 @@ func cancelling(w World, now time.Time, g Graces) []Decision {
 }
 
 // leftovers are Jobs of a run that is over.
-func leftovers(w World, now time.Time, g Graces, why string) []Decision {
+func leftovers(w *World, now time.Time, g Graces, why string) []Decision {
 	var all []Decision
 	for _, job := range w.jobs() {
 		if job.State.Live() {
@@ -266,7 +266,7 @@ func leftovers(w World, now time.Time, g Graces, why string) []Decision {
 	return all
 }
 
-func leftover(w World, job Job, now time.Time, g Graces, why string) Decision {
+func leftover(w *World, job Job, now time.Time, g Graces, why string) Decision {
 	keep := func(more string) Decision { return Decision{report.LeaveAlone, why + more, job} }
 	switch {
 	case job.State == Ending:

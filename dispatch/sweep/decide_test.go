@@ -20,7 +20,7 @@ var (
 func TestDecide(t *testing.T) {
 	decided := map[report.Action]int{}
 	product(func(w World, g Graces) {
-		decisions := Decide(w, testNow, g)
+		decisions := Decide(&w, testNow, g)
 		if len(decisions) == 0 {
 			t.Errorf("%+v: nothing is decided", w)
 		}
@@ -170,7 +170,7 @@ func first(faults ...string) string {
 func TestGone(t *testing.T) {
 	for state, want := range map[string]string{"PENDING": "before it ran", "RUNNING": "while it ran"} {
 		w := World{State: state, Owner: Ours, ClaimID: "c", HasDue: true, Reported: true, Job: Job{Place: here, State: Absent}}
-		if d := Decide(w, testNow, testGraces); d[0].Action != report.Crash || d[0].Reason != "its Job was deleted "+want {
+		if d := Decide(&w, testNow, testGraces); d[0].Action != report.Crash || d[0].Reason != "its Job was deleted "+want {
 			t.Errorf("%s: %+v", state, d)
 		}
 	}
@@ -194,7 +194,7 @@ func TestStartLimit(t *testing.T) {
 			State: "PENDING", Owner: Ours, ClaimID: "c", HasDue: true, Reported: true, Stuck: &kube.Diagnosis{Category: c.category, Since: testNow.Add(-c.since)},
 			Job: Job{Place: here, State: Active, ClaimID: "c", Created: testNow.Add(-200 * time.Hour), NotStarted: true},
 		}
-		if d := Decide(w, testNow, g); d[0].Action != c.want {
+		if d := Decide(&w, testNow, g); d[0].Action != c.want {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}

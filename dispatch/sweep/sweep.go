@@ -115,7 +115,7 @@ func (s *sweep) judge(ctx context.Context, subject *subject) []report.Row {
 		return []report.Row{{ID: subject.id, State: subject.state, Action: report.LeaveAlone, Reason: reason}}
 	}
 	var rows []report.Row
-	for _, d := range Decide(world, s.session.ServerNow(), GracesOf(s.session.Options)) {
+	for _, d := range Decide(&world, s.session.ServerNow(), GracesOf(s.session.Options)) {
 		rows = append(rows, s.carryOut(ctx, world, run, d))
 	}
 	return rows

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -77,7 +78,7 @@ func (c *Cluster) apply(ctx context.Context, namespace string, manifests io.Read
 	decoder := yaml.NewYAMLOrJSONDecoder(manifests, 4096)
 	for {
 		var object unstructured.Unstructured
-		if err := decoder.Decode(&object.Object); err == io.EOF {
+		if err := decoder.Decode(&object.Object); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err

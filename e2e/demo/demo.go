@@ -172,7 +172,7 @@ func (d *Demo) showRun(ctx context.Context, id string) (*batchv1.Job, error) {
 	d.say("Kubernetes: Job %s/%s uid %s complete at %s", job.Namespace, job.Name, job.UID, job.Status.CompletionTime.Local().Format("15:04:05"))
 	// 2.x has the cluster's UID before it.
 	if name := job.Namespace + ":" + job.Name; run.PID != name && !strings.HasSuffix(run.PID, ":"+name) {
-		return nil, fmt.Errorf("Prefect's infrastructure pid %q does not name that Job", run.PID)
+		return nil, fmt.Errorf("the infrastructure pid %q in Prefect does not name that Job", run.PID)
 	}
 	return job, d.showLog(ctx, job)
 }

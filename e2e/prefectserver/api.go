@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -164,7 +165,7 @@ func (s *Server) WaitForState(ctx context.Context, id, want string) (FlowRun, er
 		}
 		select {
 		case <-ctx.Done():
-			return run, fmt.Errorf("flow run %s is %s, not %s: %w (%v)", id, run.StateType, want, context.Cause(ctx), err)
+			return run, fmt.Errorf("flow run %s is %s, not %s: %w", id, run.StateType, want, errors.Join(context.Cause(ctx), err))
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -22,6 +22,11 @@ import (
 // w is the world that all tests share; each has a work pool of its own.
 var w *world.World
 
+// waitLimit is how long a test waits for something. A working system needs seconds
+// for it, so a test that reaches the limit has found a fault, however slow the
+// machine is.
+const waitLimit = 5 * time.Minute
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		var err error
@@ -95,38 +100,99 @@ type report struct {
 	Runs                                                                      []struct{ ID, Outcome, Job, Namespace, Reason string }
 }
 
-// dispatch makes one pass and wants an exit code.
-func dispatch(t *testing.T, code int, args ...string) report {
+// pass makes one pass, whatever its exit code is.
+func pass(t *testing.T, args ...string) (report, world.Result) {
 	t.Helper()
 	result, err := w.Slipway(t.Context(), append([]string{"dispatch", "-o", "json"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Code != code {
-		t.Fatalf("slipway ended with %d, want %d:\n%s%s", result.Code, code, result.Stdout, result.Stderr)
-	}
 	var r report
 	if err := json.Unmarshal([]byte(result.Stdout), &r); err != nil {
-		t.Fatalf("%v in:\n%s", err, result.Stdout)
+		t.Fatalf("slipway ended with %d, %v in:\n%s%s", result.Code, err, result.Stdout, result.Stderr)
+	}
+	return r, result
+}
+
+// dispatch makes one pass, and wants it to end well.
+func dispatch(t *testing.T, args ...string) report {
+	t.Helper()
+	r, result := pass(t, args...)
+	if result.Code != 0 {
+		t.Fatalf("slipway ended with %d:\n%s%s", result.Code, result.Stdout, result.Stderr)
 	}
 	return r
+}
+
+// dispatchFound makes passes until one finds flow runs, and wants an exit code of that
+// one. On a busy machine a pass may find none: it discards pages of the poll that are
+// too old.
+func dispatchFound(t *testing.T, code int, args ...string) report {
+	t.Helper()
+	var r report
+	eventually(t, "a pass that finds flow runs", func() bool {
+		var result world.Result
+		r, result = pass(t, args...)
+		if want := map[bool]int{true: code}[r.Found > 0]; result.Code != want {
+			t.Fatalf("slipway ended with %d, want %d:\n%s%s", result.Code, want, result.Stdout, result.Stderr)
+		}
+		return r.Found > 0
+	})
+	return r
+}
+
+// dispatchAll makes passes until none of the flow runs is SCHEDULED. On a busy machine
+// one pass may leave some to the next.
+func dispatchAll(t *testing.T, ids []string, args ...string) {
+	t.Helper()
+	eventually(t, "a claim of each flow run", func() bool {
+		if countStates(t, ids)["SCHEDULED"] == 0 {
+			return true
+		}
+		dispatch(t, args...)
+		return countStates(t, ids)["SCHEDULED"] == 0
+	})
+}
+
+// countStates counts flow runs by state type, 200 and fewer as they are at one moment.
+// A run that does not exist counts as DELETED.
+func countStates(t *testing.T, ids []string) map[string]int {
+	t.Helper()
+	found, err := w.Prefect.FlowRuns(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for _, run := range found {
+		counts[run.StateType]++
+	}
+	if deleted := len(ids) - len(found); deleted > 0 {
+		counts["DELETED"] = deleted
+	}
+	return counts
 }
 
 // contextAfter is for what a test does when it is over.
 func contextAfter(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
 
-// completed waits until runs are COMPLETED.
-func completed(t *testing.T, ids []string, limit time.Duration) []prefectserver.FlowRun {
+// reached waits until a run is in a state.
+func reached(t *testing.T, id, state string) prefectserver.FlowRun {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
+	run, err := w.Prefect.WaitForState(ctx, id, state)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, w.Story(t.Context(), id))
+	}
+	return run
+}
+
+// completed waits until runs are COMPLETED.
+func completed(t *testing.T, ids []string) []prefectserver.FlowRun {
+	t.Helper()
 	done := make([]prefectserver.FlowRun, len(ids))
 	for i, id := range ids {
-		run, err := w.Prefect.WaitForState(ctx, id, "COMPLETED")
-		if err != nil {
-			t.Fatalf("%v\n%s", err, w.Story(t.Context(), id))
-		}
-		done[i] = run
+		done[i] = reached(t, id, "COMPLETED")
 	}
 	return done
 }
@@ -134,15 +200,22 @@ func completed(t *testing.T, ids []string, limit time.Duration) []prefectserver.
 // jobsOf lists the names of the Jobs that a run has.
 func jobsOf(t *testing.T, id string) []string {
 	t.Helper()
-	jobs, err := w.Cluster.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: "prefect.io/flow-run-id=" + id})
+	names, err := listJobs(t, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
+	return names
+}
+
+func listJobs(t *testing.T, id string) (names []string, err error) {
+	jobs, err := w.Cluster.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: "prefect.io/flow-run-id=" + id})
+	if err != nil {
+		return nil, err
+	}
 	for _, j := range jobs.Items {
 		names = append(names, j.Namespace+"/"+j.Name)
 	}
-	return names
+	return names, nil
 }
 
 // tally counts what became of runs.

@@ -43,8 +43,9 @@ func TestMigration(t *testing.T) {
 		t.Errorf("the shadow has claimed a run: it is %s", state)
 	}
 	for range 3 {
-		dispatch(t, 0, "--work-pool", "moving") // with its sweep, which leaves the worker's Jobs alone
+		dispatch(t, "--work-pool", "moving") // with its sweep, which leaves the worker's Jobs alone
 	}
+	dispatchAll(t, next, "--work-pool", "moving")
 	// The worker is gone: cancelled, its run is ended by the sweep that adopts it.
 	running(t, long)
 	set(t, long, map[string]any{"type": "CANCELLING"})
@@ -56,7 +57,7 @@ func TestMigration(t *testing.T) {
 		t.Errorf("Jobs are left: %v", jobs)
 	}
 	all := append(ids, next...)
-	completed(t, all, time.Minute)
+	completed(t, all)
 	executions, err := w.Executions()
 	if err != nil {
 		t.Fatal(err)
@@ -102,11 +103,22 @@ func TestExplain(t *testing.T) {
 	}
 	d := deploy(t, "why", "why", map[string]any{"image": "registry.invalid/none:1"}, map[string]any{"concurrency_limit": 1})
 	ids := runs(t, d, 2, time.Now())
-	dispatchOnly(t, "why")
-	stuck, waits := ids[0], ids[1]
-	if stateOf(t, stuck) != "PENDING" {
-		stuck, waits = waits, stuck
-	}
+	stuck, waits := "", ""
+	eventually(t, "one run that is claimed, and one that waits for its slot", func() bool {
+		dispatchOnly(t, "why")
+		for _, id := range ids {
+			run, err := w.Prefect.FlowRun(t.Context(), id)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case run.StateType == "PENDING":
+				stuck = id
+			case run.StateName == "AwaitingConcurrencySlot":
+				waits = id
+			}
+		}
+		return stuck != "" && waits != ""
+	})
 	eventually(t, "the reason of the first", func() bool {
 		return strings.Contains(ask(t, 0, "explain", stuck), "1. its pod dev/why-") && strings.Contains(ask(t, 0, "explain", stuck), "does not start: ImagePullError")
 	})

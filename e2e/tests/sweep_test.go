@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -155,28 +154,26 @@ func TestPowerCut(t *testing.T) {
 				break
 			}
 			cuts++
-			for range 3 {
+			where := fmt.Sprintf("cut %s of request %d (%s)", map[bool]string{false: "before", true: "after"}[after], at, c.request)
+			eventually(t, where+": a Job for each run", func() bool {
 				result, err := w.SlipwayWith(t.Context(), []string{"SLIPWAY_ORPHAN_GRACE=0s"}, "dispatch", "--work-pool", name)
 				if err != nil || result.Code != 0 {
-					t.Errorf("cut %s of request %d (%s): the pass after it ended with %d (%v):\n%s%s",
-						map[bool]string{false: "before", true: "after"}[after], at, c.request, result.Code, err, result.Stdout, result.Stderr)
+					t.Errorf("%s: the pass after it ended with %d (%v):\n%s%s", where, result.Code, err, result.Stdout, result.Stderr)
 				}
-				if settled(t, ids) {
-					break
-				}
-			}
+				return settled(t, ids)
+			})
 		}
 	}
 	if cuts < 20 {
 		t.Errorf("only %d cuts were made", cuts)
 	}
-	prove(t, "power cut before and after each request", "cut-", cuts, all, 3*time.Minute, "")
+	prove(t, "power cut before and after each request", "cut-", cuts, all, waitLimit, "")
 }
 
-// settled tells whether all runs have Jobs.
+// settled tells whether all runs have Jobs; false where the API server does not answer.
 func settled(t *testing.T, ids []string) bool {
 	for _, id := range ids {
-		if len(jobsOf(t, id)) == 0 {
+		if jobs, err := listJobs(t, id); err != nil || len(jobs) == 0 {
 			return false
 		}
 	}
@@ -185,17 +182,13 @@ func settled(t *testing.T, ids []string) bool {
 
 func running(t *testing.T, id string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := w.Prefect.WaitForState(ctx, id, "RUNNING"); err != nil {
-		t.Fatalf("%v\n%s", err, w.Story(t.Context(), id))
-	}
+	reached(t, id, "RUNNING")
 }
 
 // sweepUntil sweeps, as a trigger would, until a run is in a state.
 func sweepUntil(t *testing.T, pool, id, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Second) {
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(time.Second) {
 		result, err := w.SlipwayWith(t.Context(), []string{"SLIPWAY_SETTLE_GRACE=1s"}, "sweep", "--work-pool", pool)
 		if err != nil || result.Code != 0 {
 			t.Fatalf("slipway sweep ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
@@ -211,7 +204,7 @@ func sweepUntil(t *testing.T, pool, id, want string) {
 // CANCELLED.
 func TestCancelEndsThePod(t *testing.T) {
 	id := runs(t, pool(t, "cancel", map[string]any{"env": map[string]string{"PROBE_SECONDS": "600"}}), 1, time.Now())[0]
-	dispatch(t, 0, "--work-pool", "cancel")
+	dispatchAll(t, []string{id}, "--work-pool", "cancel")
 	running(t, id)
 	state := map[string]any{"state": map[string]any{"type": "CANCELLING"}}
 	if err := w.Prefect.Call(t.Context(), "POST", "/flow_runs/"+id+"/set_state", state, nil); err != nil {
@@ -228,7 +221,7 @@ func TestCancelEndsThePod(t *testing.T) {
 // exit code, and the end of its log in the run's.
 func TestCrashIsSeen(t *testing.T) {
 	id := runs(t, pool(t, "crash", map[string]any{"env": map[string]string{"PROBE_EXIT": "7"}}), 1, time.Now())[0]
-	dispatch(t, 0, "--work-pool", "crash")
+	dispatchAll(t, []string{id}, "--work-pool", "crash")
 	running(t, id)
 	sweepUntil(t, "crash", id, "CRASHED")
 	run, err := w.Prefect.FlowRun(t.Context(), id)
@@ -250,7 +243,7 @@ func TestCrashIsSeen(t *testing.T) {
 // TestDeletedJobIsSeen: a Job that somebody deletes ends its run.
 func TestDeletedJobIsSeen(t *testing.T) {
 	id := runs(t, pool(t, "deleted", map[string]any{"env": map[string]string{"PROBE_SECONDS": "600"}}), 1, time.Now())[0]
-	dispatch(t, 0, "--work-pool", "deleted")
+	dispatchAll(t, []string{id}, "--work-pool", "deleted")
 	running(t, id)
 	name := strings.TrimPrefix(jobsOf(t, id)[0], "dev/")
 	background := metav1.DeletePropagationBackground

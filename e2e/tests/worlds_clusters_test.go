@@ -41,16 +41,16 @@ func TestWorldTwoClusters(t *testing.T) {
 		t.Errorf("the far cluster made the claim of the near one %s", state)
 	}
 	subjects := []*subject{orphan}
-	for range copies(3) + 1 {
+	for range copies(3) {
 		for _, k := range kinds() {
 			subjects = append(subjects, near.subject(t, k, d, nil, until))
 		}
 	}
 	come := start(t, trigger{near, []string{pool}}, trigger{away, []string{pool}})
-	untilHeld(t, subjects, 6*time.Minute)
+	untilHeld(t, subjects, patience)
 	come.more(t, 3)
 	until.give(t)
-	untilEnded(t, subjects, 5*time.Minute)
+	untilEnded(t, subjects, patience)
 	come.more(t, 1)
 	come.stop()
 	judge(t, "two clusters, one work pool", pool+"-", 1, subjects, "")

@@ -23,15 +23,15 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 		until func(t *testing.T, s *subject) // what two sweeps are then enough for
 		pid   bool                           // they write it
 	}{
-		{kind{name: "live", waits: true, attempts: 1, end: "COMPLETED"}, untilRunning, true},
-		{kind{name: "waits", due: 50 * time.Second, attempts: 1, end: "COMPLETED"}, func(*testing.T, *subject) {}, true},
+		{kind{name: "live", waits: true, attempts: 1, end: "COMPLETED"}, untilJobIsOld, true},
+		{kind{name: "waits", due: 50 * time.Second, waits: true, attempts: 1, end: "COMPLETED"}, untilJobIsOld, true},
 		{kind{name: "fails", env: map[string]string{"PROBE_EXIT": "7"}, attempts: 1, end: "CRASHED", allowed: map[string]int{"CRASHED": 1}}, untilJobEnded, false},
 		{kind{name: "ends", env: map[string]string{"PROBE_EXIT": "0"}, attempts: 1, end: "CRASHED", allowed: map[string]int{"CRASHED": 1}}, untilJobEnded, false},
 		{kind{name: "cancelled", env: map[string]string{"PROBE_SECONDS": "3600"}, attempts: 1, end: "CANCELLED", allowed: map[string]int{"CANCELLED": 1}}, untilCancelling, false},
 	} {
 		for _, clusterWide := range []bool{false, true} {
 			if clusterWide && !full {
-				continue
+				continue // the default install is where it was wrong
 			}
 			t.Run(c.name+", "+rights(clusterWide), func(t *testing.T) {
 				t.Parallel()                                      // it mostly waits
@@ -43,7 +43,7 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 				c.until(t, s)
 				p.sweep(t, pool)
 				if c.end == "CANCELLED" {
-					within(t, 2*time.Minute, "its Job goes with its pod", func() bool { return len(jobsOf(t, s.id)) == 0 })
+					within(t, patience, "its Job goes with its pod", func() bool { return len(jobsOf(t, s.id)) == 0 })
 				}
 				last := p.sweep(t, pool)
 				run, err := p.server.FlowRun(t.Context(), s.id)
@@ -51,7 +51,7 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 					t.Errorf("after two sweeps the run is %s with the pid %q (%v):\n%s", run.StateType, run.PID, err, last.Stdout)
 				}
 				until.give(t)
-				untilEnded(t, []*subject{s}, 3*time.Minute)
+				untilEnded(t, []*subject{s}, patience)
 				judge(t, "killed before the pid, "+c.name+", "+rights(clusterWide), pool+"-", 1, []*subject{s}, "")
 			})
 		}
@@ -60,26 +60,41 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 
 func untilRunning(t *testing.T, s *subject) {
 	t.Helper()
-	within(t, 2*time.Minute, s.String()+" RUNNING", func() bool { look(t, []*subject{s}); return s.state == "RUNNING" })
+	within(t, patience, s.String()+" RUNNING", func() bool { look(t, []*subject{s}); return s.state == "RUNNING" })
 }
 
-// untilJobEnded: and the settle grace of a second is over.
+// untilJobIsOld: older than the settle grace of a second.
+func untilJobIsOld(t *testing.T, s *subject) {
+	t.Helper()
+	within(t, patience, s.String()+": its Job is old", func() bool {
+		jobs := jobObjects(t, s.id)
+		return len(jobs) > 0 && time.Since(jobs[0].CreationTimestamp.Time) > 3*time.Second
+	})
+}
+
+// untilJobEnded: and the settle grace of a second is over, or the Job is gone.
 func untilJobEnded(t *testing.T, s *subject) {
 	t.Helper()
-	within(t, 2*time.Minute, s.String()+": its Job ended", func() bool {
-		list, err := w.Cluster.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: "prefect.io/flow-run-id=" + s.id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, job := range list.Items {
+	within(t, patience, s.String()+": its Job ended", func() bool {
+		jobs := jobObjects(t, s.id)
+		for _, job := range jobs {
 			for _, c := range job.Status.Conditions {
 				if c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed {
 					return time.Since(c.LastTransitionTime.Time) > 3*time.Second
 				}
 			}
 		}
-		return false
+		return len(jobs) == 0
 	})
+}
+
+func jobObjects(t *testing.T, id string) []batchv1.Job {
+	t.Helper()
+	list, err := w.Cluster.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: "prefect.io/flow-run-id=" + id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
 }
 
 func untilCancelling(t *testing.T, s *subject) {
@@ -142,7 +157,7 @@ func TestWorldShortTTL(t *testing.T) {
 		behind.attempt(t, "dispatch", "--work-pool", pool)
 	}
 	come := start(t, trigger{p, []string{pool}})
-	untilEnded(t, subjects, 4*time.Minute)
+	untilEnded(t, subjects, patience)
 	come.more(t, 2)
 	come.stop()
 	judge(t, "TTL 0, and the answers to all creations lost", pool+"-", len(lost), subjects, "")
@@ -185,8 +200,8 @@ func TestWorldSlowServers(t *testing.T) {
 			d := p.pool(t, pool, nil)
 			until := newSignal(t)
 			subjects := []*subject{p.subject(t, kind{name: "in flight", waits: true, holds: "RUNNING", attempts: 1, end: "COMPLETED"}, d, nil, until)}
-			p.dispatch(t, pool)
-			untilHeld(t, subjects, 2*time.Minute)
+			p.claim(t, subjects, pool)
+			untilHeld(t, subjects, patience)
 			for range copies(8) + 2 {
 				subjects = append(subjects, p.subject(t, kind{name: "due", attempts: 1, end: "COMPLETED"}, d, nil, until))
 			}
@@ -205,9 +220,9 @@ func TestWorldSlowServers(t *testing.T) {
 				took = max(took, time.Since(started))
 			}
 			until.give(t)
-			untilEnded(t, subjects, 3*time.Minute)
+			untilEnded(t, subjects, patience)
 			judge(t, c.name+" slow: each answer takes 5 s", pool+"-", passes, subjects, fmt.Sprintf("passes of at most %s", took.Round(time.Second)))
-			if took > 6*time.Minute {
+			if took > 10*time.Minute {
 				t.Errorf("a pass took %s", took)
 			}
 		})
@@ -248,11 +263,11 @@ func TestWorldRightsLost(t *testing.T) {
 	until := newSignal(t)
 	d := p.pool(t, pool, map[string]any{"namespace": namespace})
 	var subjects []*subject
-	for _, k := range kinds() {
+	for _, k := range someKinds(2) {
 		subjects = append(subjects, p.subject(t, k, d, nil, until))
 	}
 	come := start(t, trigger{p, []string{pool}})
-	untilHeld(t, subjects, 4*time.Minute)
+	untilHeld(t, subjects, patience)
 	come.stop()
 	bindings := w.Cluster.Client.RbacV1().RoleBindings(namespace)
 	binding, err := bindings.Get(t.Context(), "slipway", metav1.GetOptions{})
@@ -272,7 +287,7 @@ func TestWorldRightsLost(t *testing.T) {
 	}
 	come = start(t, trigger{p, []string{pool}})
 	until.give(t)
-	untilEnded(t, subjects, 4*time.Minute)
+	untilEnded(t, subjects, patience)
 	come.stop()
 	judge(t, "rights in the namespace lost and given back", pool+"-", 1, subjects, "")
 }

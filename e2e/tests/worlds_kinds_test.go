@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +90,17 @@ func kinds() []kind {
 		{name: "cancelled", env: map[string]string{"PROBE_SECONDS": "3600"}, users: []deed{{at: "RUNNING", after: true, do: cancel}},
 			holds: "RUNNING", attempts: 1, end: "CANCELLED", allowed: map[string]int{"CANCELLED": 1}},
 	}
+}
+
+// someKinds are all of them in the whole proof; CI draws half.
+func someKinds(salt uint64) []kind {
+	all := kinds()
+	if full {
+		return all
+	}
+	random := rand.New(rand.NewPCG(seed, salt))
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:len(all)/2]
 }
 
 // subject is a flow run of a kind.

@@ -35,10 +35,10 @@ func TestWorldServersAndPools(t *testing.T) {
 				list = append(list, trigger{p, pools})
 			}
 			come := start(t, list...)
-			untilHeld(t, subjects, 6*time.Minute)
+			untilHeld(t, subjects, patience)
 			come.more(t, 3)
 			until.give(t)
-			untilEnded(t, subjects, 6*time.Minute)
+			untilEnded(t, subjects, patience)
 			come.more(t, 2)
 			come.stop()
 			judge(t, "two servers, two pools each, "+rights(clusterWide), prefix+"-", 0, subjects, fmt.Sprintf("%d sweeps side by side", len(list)))
@@ -58,7 +58,7 @@ func copies(whole int) int {
 // first run, and then the first again.
 func TestWorldServerChanges(t *testing.T) {
 	t.Parallel() // it mostly waits
-	for _, clusterWide := range []bool{true, false} {
+	for _, clusterWide := range bothRights() {
 		t.Run(rights(clusterWide), func(t *testing.T) {
 			t.Parallel()
 			before, after := first(t, clusterWide), second(t, clusterWide)
@@ -67,12 +67,12 @@ func TestWorldServerChanges(t *testing.T) {
 			var subjects []*subject
 			d := before.pool(t, pool, nil)
 			for range copies(3) {
-				for _, k := range kinds() {
+				for _, k := range someKinds(1) {
 					subjects = append(subjects, before.subject(t, k, d, nil, until))
 				}
 			}
 			came := start(t, trigger{before, []string{pool}})
-			untilHeld(t, subjects, 5*time.Minute)
+			untilHeld(t, subjects, patience)
 			came.stop()
 			// Between its claim and its Job: the sweeps of the other server have nothing to do with it.
 			orphan := before.subject(t, kind{name: "orphan", attempts: 1, end: "COMPLETED"}, d, nil, until)
@@ -88,7 +88,7 @@ func TestWorldServerChanges(t *testing.T) {
 			come = start(t, trigger{before, []string{pool}})
 			come.more(t, 1)
 			until.give(t)
-			untilEnded(t, subjects, 5*time.Minute)
+			untilEnded(t, subjects, patience)
 			come.stop()
 			judge(t, "PREFECT_API_URL changes, "+rights(clusterWide), pool+"-", 1, subjects, "")
 		})
@@ -105,14 +105,14 @@ func TestWorldPoolMadeAgain(t *testing.T) {
 	d := p.pool(t, pool, nil)
 	flying := kind{name: "in flight", waits: true, holds: "RUNNING", attempts: 1, end: "COMPLETED"}
 	subjects := []*subject{p.subject(t, flying, d, nil, until), p.subject(t, flying, d, nil, until)}
-	p.dispatch(t, pool)
-	untilHeld(t, subjects, 3*time.Minute)
+	p.claim(t, subjects, pool)
+	untilHeld(t, subjects, patience)
 	p.call(t, "DELETE", "/work_pools/"+pool, nil)
 	subjects = append(subjects, p.subject(t, kinds()[0], p.pool(t, pool, nil), nil, until))
 	come := start(t, trigger{p, []string{pool}})
 	come.more(t, 4)
 	until.give(t)
-	untilEnded(t, subjects, 3*time.Minute)
+	untilEnded(t, subjects, patience)
 	come.stop()
 	judge(t, "a work pool deleted and made again", pool+"-", 1, subjects, "")
 }

@@ -29,9 +29,9 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 	until := newSignal(t)
 	d := p.pool(t, pool, nil)
 	model := p.subject(t, kind{name: "model", attempts: 1, end: "COMPLETED"}, d, nil, until)
-	p.dispatch(t, pool)
+	p.claim(t, []*subject{model}, pool)
 	untilJobEnded(t, model)
-	finishedJobs(t, n, label, jobOf(t, model.id))
+	finishedJobs(t, n, label, &jobObjects(t, model.id)[0])
 	t.Cleanup(func() {
 		background := metav1.DeletePropagationBackground
 		if err := w.Cluster.Client.BatchV1().Jobs("dev").DeleteCollection(contextAfter(t), metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: label}); err != nil {
@@ -39,7 +39,7 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 		}
 	})
 	subjects := []*subject{model}
-	for _, k := range kinds() {
+	for _, k := range someKinds(3) {
 		subjects = append(subjects, p.subject(t, k, d, nil, until))
 	}
 	peak := map[bool]int64{}
@@ -55,10 +55,10 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 		measure(clusterWide, "sweep")
 	}
 	come := start(t, trigger{p, []string{pool}}, trigger{first(t, true), []string{pool}})
-	untilHeld(t, subjects, 5*time.Minute)
+	untilHeld(t, subjects, patience)
 	come.more(t, 2)
 	until.give(t)
-	untilEnded(t, subjects, 5*time.Minute)
+	untilEnded(t, subjects, patience)
 	come.stop()
 	judge(t, fmt.Sprintf("%d finished Jobs beside it", n), pool+"-", 0, subjects,
 		fmt.Sprintf("peak memory %d MiB namespaced, %d MiB cluster-wide", peak[false]>>20, peak[true]>>20))
@@ -67,15 +67,6 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 			t.Errorf("a pass took %d MiB", most>>20)
 		}
 	}
-}
-
-func jobOf(t *testing.T, id string) *batchv1.Job {
-	t.Helper()
-	list, err := w.Cluster.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{LabelSelector: "prefect.io/flow-run-id=" + id})
-	if err != nil || len(list.Items) != 1 {
-		t.Fatalf("%d Jobs of run %s, %v", len(list.Items), id, err)
-	}
-	return &list.Items[0]
 }
 
 // finishedJobs makes Jobs that are in all like a finished one, but that no

@@ -89,7 +89,7 @@ func redeploy(t *testing.T, c redeployed, p place, pool string) {
 	subjects := []*subject{}
 	if c.known {
 		subjects = append(subjects, p.subject(t, kinds()[0], d, nil, until))
-		p.dispatch(t, pool)
+		p.claim(t, subjects, pool)
 	}
 	s := p.subject(t, c.kind, d, nil, until)
 	subjects = append(subjects, s)
@@ -104,7 +104,7 @@ func redeploy(t *testing.T, c redeployed, p place, pool string) {
 	come := start(t, trigger{p.with("SLIPWAY_ORPHAN_GRACE=0s"), []string{pool}})
 	come.more(t, 3)
 	until.give(t)
-	untilEnded(t, subjects, 3*time.Minute)
+	untilEnded(t, subjects, patience)
 	come.more(t, 1)
 	come.stop()
 	judge(t, c.name+", "+rights(p.kubeconfig != w.Kubeconfig), pool+"-", 1, subjects, "")
@@ -136,12 +136,12 @@ func TestWorldCancellationHooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &subject{kind: kind{name: "with a hook", end: "CANCELLED", allowed: map[string]int{"CANCELLED": 1}, attempts: 1}, place: p, id: id}
-	p.dispatch(t, pool)
+	p.claim(t, []*subject{s}, pool)
 	untilRunning(t, s)
 	if err := cancel(t.Context(), p.server, id); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 4*time.Minute, "CANCELLED", func() bool {
+	within(t, patience, "CANCELLED", func() bool {
 		p.sweep(t, pool)
 		look(t, []*subject{s})
 		return s.state == "CANCELLED"
@@ -166,8 +166,8 @@ func TestWorldCrashedFromOutside(t *testing.T) {
 	k := kind{name: "crashed from outside", env: map[string]string{"PROBE_SIGTERM": "reschedule"}, waits: true, holds: "RUNNING",
 		attempts: 1, end: "CRASHED", allowed: map[string]int{"CRASHED": 1}}
 	subjects := []*subject{p.subject(t, k, d, nil, until), p.subject(t, k, d, nil, until)}
-	p.dispatch(t, pool)
-	untilHeld(t, subjects, 3*time.Minute)
+	p.claim(t, subjects, pool)
+	untilHeld(t, subjects, patience)
 	for _, s := range subjects {
 		if err := p.server.SetState(t.Context(), s.id, map[string]any{"type": "CRASHED", "message": "by its user"}); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestWorldCrashedFromOutside(t *testing.T) {
 	}
 	come := start(t, trigger{p, []string{pool}})
 	since := time.Now() // past the grace that the pods have to end
-	within(t, 3*time.Minute, "40 seconds", func() bool { return time.Since(since) > 40*time.Second })
+	within(t, patience, "40 seconds", func() bool { return time.Since(since) > 40*time.Second })
 	come.more(t, 3)
 	come.stop()
 	judge(t, "CRASHED from outside while the pod lives", pool+"-", 0, subjects, "")
@@ -193,16 +193,16 @@ func TestWorldStuckPodRetried(t *testing.T) {
 			pool := "mended-" + name[len(name)-4:]
 			d := p.pool(t, pool, map[string]any{"image": "registry.invalid/none:1"})
 			s := p.subject(t, kind{name: name, attempts: 2, end: "COMPLETED", allowed: map[string]int{"SCHEDULED": 1, "CRASHED": 1}}, d, nil, "")
-			p.dispatch(t, pool)
+			p.claim(t, []*subject{s}, pool)
 			stuck := func() bool { return strings.Contains(podReason(t, s.id), "ErrImagePull") }
-			within(t, 2*time.Minute, "the pod waits for its image", stuck)
+			within(t, patience, "the pod waits for its image", stuck)
 			if clusterWide {
 				if err := p.server.SetState(t.Context(), s.id, map[string]any{"type": "CRASHED"}); err != nil {
 					t.Fatal(err)
 				}
 			} else {
 				limited := p.with("SLIPWAY_START_LIMITS=ImagePullError:1s")
-				within(t, 2*time.Minute, "CRASHED", func() bool { limited.sweep(t, pool); look(t, []*subject{s}); return s.state == "CRASHED" })
+				within(t, patience, "CRASHED", func() bool { limited.sweep(t, pool); look(t, []*subject{s}); return s.state == "CRASHED" })
 			}
 			p.call(t, http.MethodPatch, "/deployments/"+d, map[string]any{"job_variables": map[string]any{
 				"image": world.Probe, "namespace": world.Namespace, "service_account_name": "worker", "name": pool}})
@@ -210,7 +210,7 @@ func TestWorldStuckPodRetried(t *testing.T) {
 				t.Fatal(err)
 			}
 			come := start(t, trigger{p, []string{pool}})
-			drive(t, []*subject{s}, true, 3*time.Minute, func(s *subject) bool { return s.state == "COMPLETED" })
+			drive(t, []*subject{s}, true, patience, func(s *subject) bool { return s.state == "COMPLETED" })
 			come.stop()
 			once, harm := executionsOf(t, s.id), s.harm(t, jobsDeleted(t, pool+"-"))
 			row := proven{what: "a stuck pod, crashed " + name + ", retried", runs: 1, jobs: jobsMade(t, pool+"-"), lost: max(0, 1-once), doubled: max(0, once-1), harmed: len(harm)}

@@ -41,7 +41,7 @@ func enoughDisk(dir string) error {
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return nil // no reason to stop
 	}
-	if free := uint64(fs.Bavail) * uint64(fs.Bsize); free < needDisk {
+	if free := fs.Bavail * uint64(fs.Bsize); free < needDisk {
 		return fmt.Errorf("%s has %d MB free: the first build needs %d MB", dir, free>>20, needDisk>>20)
 	}
 	return nil

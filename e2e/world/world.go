@@ -124,7 +124,7 @@ func Root() string {
 
 func (w *World) build(ctx context.Context) error {
 	w.Binary = filepath.Join(w.Dir, "slipway")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.Binary, "./cmd/slipway")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "nethttpomithttp2", "-o", w.Binary, "./cmd/slipway") // as the image has it
 	cmd.Dir = Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
