@@ -81,13 +81,28 @@ func (c *Client) Deployments(ctx context.Context, ids []string) ([]Deployment, e
 	return byIDs[Deployment](ctx, c, "deployments", ids)
 }
 
+// lean is a deployment without its whole document, which may be large.
+type lean struct{ Deployment }
+
+// UnmarshalJSON reads the fields only.
+func (l *lean) UnmarshalJSON(data []byte) error {
+	err := l.Deployment.UnmarshalJSON(data)
+	l.Raw = nil
+	return err
+}
+
 // DeploymentsOfPool reads all deployments of a work pool, page by page, the newest
-// first: one that is made meanwhile does not hide another.
+// first: one that is made meanwhile does not hide another. Their Raw is nil.
 func (c *Client) DeploymentsOfPool(ctx context.Context, pool string) ([]Deployment, error) {
 	k := call{op: "read the deployments of work pool " + pool, method: http.MethodPost, path: "/deployments/filter"}
-	return readAll[Deployment](ctx, c, k, map[string]any{
+	found, err := readAll[lean](ctx, c, k, map[string]any{
 		"work_pools": map[string]any{"name": anyOf(pool)}, "sort": "CREATED_DESC",
 	}, 0)
+	deployments := make([]Deployment, len(found))
+	for i := range found {
+		deployments[i] = found[i].Deployment
+	}
+	return deployments, err
 }
 
 // Flow is a flow.

@@ -127,7 +127,7 @@ func (s *shadow) workersJobs(ctx context.Context) (map[string]*kube.Job, []strin
 		})
 		switch {
 		case err != nil && kube.IsRefused(err) && namespaces[i] == "":
-			namespaces = append(namespaces, s.session.Template.Namespaces()...)
+			namespaces = append(append(namespaces, s.session.DeploymentNamespaces(ctx)...), s.session.Template.Namespaces()...)
 		case err != nil:
 			s.session.Warn("%v: nothing there is compared", err)
 		}

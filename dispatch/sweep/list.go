@@ -52,7 +52,7 @@ func (s *sweep) listJobs(ctx context.Context) {
 		if !kube.IsRefused(err) {
 			s.miss(err, "Jobs of runs that are over are not looked at")
 		}
-		namespaces, guessed = s.namespacesOfDeployments(ctx), s.session.Template.Namespaces()
+		namespaces, guessed = s.session.DeploymentNamespaces(ctx), s.session.Template.Namespaces()
 	}
 	all := slices.Concat(namespaces, guessed)
 	slices.Sort(all)
@@ -98,22 +98,6 @@ func (s *sweep) add(job *kube.Job, place claim.Place) {
 		return
 	}
 	s.byRun[l.run] = append(s.byRun[l.run], l)
-}
-
-// namespacesOfDeployments are those that job variables of the work pool's deployments
-// name.
-func (s *sweep) namespacesOfDeployments(ctx context.Context) []string {
-	deployments, err := s.session.Prefect.DeploymentsOfPool(ctx, s.session.Pool.Name)
-	if err != nil {
-		s.miss(err, "Jobs in its deployments' own namespaces are not looked at; SLIPWAY_NAMESPACES can name them")
-	}
-	var namespaces []string
-	for _, d := range deployments {
-		if d.JobVariables.Namespace != "" {
-			namespaces = append(namespaces, d.JobVariables.Namespace)
-		}
-	}
-	return namespaces
 }
 
 // triage lists the active runs, after the Jobs, and picks those that need a look; and

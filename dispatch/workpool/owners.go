@@ -3,6 +3,7 @@ package workpool
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"slipway/prefect"
@@ -117,4 +118,19 @@ func (s *Session) flow(ctx context.Context, run *prefect.FlowRun) (*prefect.Flow
 	defer o.mu.Unlock()
 	o.flows[run.FlowID] = found
 	return found, nil
+}
+
+// DeploymentNamespaces are those that job variables of the work pool's deployments name.
+func (s *Session) DeploymentNamespaces(ctx context.Context) []string {
+	deployments, err := s.Prefect.DeploymentsOfPool(ctx, s.Pool.Name)
+	if err != nil {
+		s.Warn("%v; Jobs in its deployments' own namespaces are not looked at; SLIPWAY_NAMESPACES can name them", err)
+	}
+	var namespaces []string
+	for _, d := range deployments {
+		if d.JobVariables.Namespace != "" && !slices.Contains(namespaces, d.JobVariables.Namespace) {
+			namespaces = append(namespaces, d.JobVariables.Namespace)
+		}
+	}
+	return namespaces
 }

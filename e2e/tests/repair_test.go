@@ -51,7 +51,11 @@ func sweep(t *testing.T, pool string, env ...string) string {
 // eventually repeats a check until it holds.
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
-	within(t, waitLimit, what, check)
+	for deadline := time.Now().Add(waitLimit); !check(); time.Sleep(500 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: this does not come about within %s", what, waitLimit)
+		}
+	}
 }
 
 func stateOf(t *testing.T, id string) string {

@@ -3,7 +3,6 @@ package tests
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"slipway/e2e/world"
 )
@@ -32,7 +31,7 @@ func TestWorldTwoClusters(t *testing.T) {
 	template = bytes.Replace(template, []byte(`"default": "default"`), []byte(`"title": "Namespace"`), 1)
 	d := near.poolOf(t, pool, template, map[string]any{"namespace": nil})
 	until := newSignal(t)
-	orphan := near.subject(t, kind{name: "orphan of the near cluster", attempts: 1, end: "COMPLETED"}, d, nil, until)
+	orphan := near.subject(t, kind{name: "orphan of the near cluster", attempts: 1, end: "COMPLETED"}, d, until)
 	near.killedAt(t, makesJob, false, "dispatch", "--work-pool", pool)
 	only := start(t, trigger{away, []string{pool}})
 	only.more(t, 3)
@@ -43,14 +42,14 @@ func TestWorldTwoClusters(t *testing.T) {
 	subjects := []*subject{orphan}
 	for range copies(3) {
 		for _, k := range kinds() {
-			subjects = append(subjects, near.subject(t, k, d, nil, until))
+			subjects = append(subjects, near.subject(t, k, d, until))
 		}
 	}
 	come := start(t, trigger{near, []string{pool}}, trigger{away, []string{pool}})
-	untilHeld(t, subjects, patience)
+	untilHeld(t, subjects)
 	come.more(t, 3)
 	until.give(t)
-	untilEnded(t, subjects, patience)
+	untilEnded(t, subjects)
 	come.more(t, 1)
 	come.stop()
 	judge(t, "two clusters, one work pool", pool+"-", 1, subjects, "")

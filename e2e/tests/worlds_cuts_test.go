@@ -4,22 +4,26 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"time"
-
-	"slipway/e2e/prefectserver"
 )
 
 // cutWorld is a world in which the power is cut: the installation that it happens
 // to, and another that looks on.
 type cutWorld struct {
-	name            string
-	victim, onlook  place
-	pools           func(at int) []string // of a pass that is cut
-	onlookers       func(at int) string   // the pool of a run in flight beside it
-	subjects        []*subject
-	again           map[int][]*subject // by cut: what its pass has to do
-	until           signal
-	failedAndReturn []*subject
+	name           string
+	victim, onlook place
+	pools          func(cut int) []string // of the pass that is cut
+	beside         func(cut int) string   // the pool of a run in flight
+	until          signal
+	subjects       []*subject
+}
+
+// cut is a pass that dies, and the runs in its pools.
+type cut struct {
+	number     int
+	pools      []string
+	deployment string     // of the runs that the pass is to submit
+	flying     *subject   // beside them
+	due        []*subject // a retry and a first attempt
 }
 
 // TestWorldPowerCuts kills the dispatcher before and after each request of a pass,
@@ -33,8 +37,8 @@ func TestWorldPowerCuts(t *testing.T) {
 		victim := first(t, true, "SLIPWAY_ORPHAN_GRACE=0s", "SLIPWAY_CONCURRENCY=1")
 		cutPower(t, &cutWorld{
 			name: "two servers, cluster-wide", victim: victim, onlook: second(t, true, "SLIPWAY_ORPHAN_GRACE=0s"),
-			pools:     func(at int) []string { return []string{fmt.Sprintf("wcut-%d", at)} },
-			onlookers: func(at int) string { return fmt.Sprintf("wcut-%d", at) },
+			pools:  func(cut int) []string { return []string{fmt.Sprintf("wcut-%d", cut)} },
+			beside: func(cut int) string { return fmt.Sprintf("wcut-%d", cut) },
 		})
 	})
 	t.Run("two pools, namespaced", func(t *testing.T) {
@@ -42,8 +46,8 @@ func TestWorldPowerCuts(t *testing.T) {
 		victim := first(t, false, "SLIPWAY_ORPHAN_GRACE=0s", "SLIPWAY_CONCURRENCY=1")
 		cutPower(t, &cutWorld{
 			name: "two pools, namespaced", victim: victim, onlook: victim,
-			pools:     func(at int) []string { return []string{fmt.Sprintf("ncut-%d-a", at), fmt.Sprintf("ncut-%d-b", at)} },
-			onlookers: func(at int) string { return fmt.Sprintf("ncut-%d-b", at) },
+			pools:  func(cut int) []string { return []string{fmt.Sprintf("ncut-%d-a", cut), fmt.Sprintf("ncut-%d-b", cut)} },
+			beside: func(cut int) string { return fmt.Sprintf("ncut-%d-b", cut) },
 		})
 	})
 }
@@ -51,85 +55,100 @@ func TestWorldPowerCuts(t *testing.T) {
 // cutPower makes a pass that is not cut, to count its requests, and then the others.
 func cutPower(t *testing.T, c *cutWorld) {
 	t.Helper()
-	c.until, c.again = newSignal(t), map[int][]*subject{}
+	c.until = newSignal(t)
 	gate := c.victim.cutter(t)
 	behind := gate.behind(t)
-	c.prepare(t, 0)
-	gate.cut(t, behind, 0, nil, false, append([]string{"dispatch"}, poolFlags(c.pools(0))...)...)
+	whole := c.prepare(t, []int{0})[0]
+	gate.cut(t, behind, 0, nil, false, append([]string{"dispatch"}, poolFlags(whole.pools)...)...)
 	requests := gate.seen
-	cuts := c.draw(requests)
-	c.prepare(t, cuts...)
+	c.goOn(t, whole)
+	cuts := c.prepare(t, c.draw(requests))
 	made := 0
 	for _, cut := range cuts {
-		after := cut > requests
-		at := (cut-1)%requests + 1
-		if gate.cut(t, behind, at, nil, after, append([]string{"dispatch"}, poolFlags(c.pools(cut))...)...) {
+		at, after := (cut.number-1)%requests+1, cut.number > requests
+		if gate.cut(t, behind, at, nil, after, append([]string{"dispatch"}, poolFlags(cut.pools)...)...) {
 			made++
 		}
-		c.onlook.sweep(t, c.onlookers(cut))
-		within(t, patience, "both runs have their Jobs", func() bool {
-			c.victim.dispatch(t, c.pools(cut)...)
-			return settledAll(t, c.again[cut])
-		})
+		c.goOn(t, cut)
 	}
 	c.until.give(t)
-	untilEnded(t, c.subjects, patience)
-	judge(t, "power cut, "+c.name, c.pools(0)[0][:5], made, c.subjects, fmt.Sprintf("a pass has %d requests", requests))
+	untilEnded(t, c.subjects)
+	judge(t, "power cut, "+c.name, whole.pools[0][:5], made, c.subjects, fmt.Sprintf("a pass has %d requests", requests))
 	if made < len(cuts)/2 {
 		t.Errorf("of %d cuts %d were made", len(cuts), made)
 	}
 }
 
-// draw numbers the cuts: 1 to n before the nth request, n+1 to 2n after it. CI makes
-// a few of them.
-func (c *cutWorld) draw(requests int) (cuts []int) {
-	for cut := range 2 * requests {
-		cuts = append(cuts, cut+1)
-	}
-	if full {
-		return cuts
-	}
-	random := rand.New(rand.NewPCG(seed, uint64(len(c.name))))
-	random.Shuffle(len(cuts), func(i, j int) { cuts[i], cuts[j] = cuts[j], cuts[i] })
-	return cuts[:4]
+// goOn is what comes after a cut: a sweep of the onlooker, and ordinary passes.
+func (c *cutWorld) goOn(t *testing.T, cut *cut) {
+	t.Helper()
+	c.onlook.sweep(t, c.beside(cut.number))
+	eventually(t, "both runs have their Jobs", func() bool {
+		c.victim.dispatch(t, cut.pools...)
+		return settledAll(t, cut.due)
+	})
 }
 
-// prepare makes the pools and runs of cuts, and brings the runs to where the cut
-// pass finds them.
-func (c *cutWorld) prepare(t *testing.T, cuts ...int) {
+// draw numbers the cuts: 1 to n before the nth request, n+1 to 2n after it. CI makes
+// a few of them.
+func (c *cutWorld) draw(requests int) (numbers []int) {
+	for n := range 2 * requests {
+		numbers = append(numbers, n+1)
+	}
+	if full {
+		return numbers
+	}
+	random := rand.New(rand.NewPCG(seed, uint64(len(c.name))))
+	random.Shuffle(len(numbers), func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
+	return numbers[:4]
+}
+
+// prepare makes the pools and runs of cuts, and brings the runs to where the passes
+// find them: one in flight, one that has failed and is retried, one that is new.
+func (c *cutWorld) prepare(t *testing.T, numbers []int) (cuts []*cut) {
 	t.Helper()
-	flying := kind{name: "in flight", waits: true, holds: "RUNNING", attempts: 1, end: "COMPLETED"}
-	retried := kind{name: "retried", env: map[string]string{"PROBE_ENDS": "FAILED,COMPLETED"}, attempts: 2, end: "COMPLETED", allowed: map[string]int{"SCHEDULED": 1}}
-	var aside, failed []*subject
-	var deployments []string
-	var all, onlookers []string
+	var flying, failed []*subject
+	var pools, beside []string
+	for _, number := range numbers {
+		cut := c.layOut(t, number)
+		cuts = append(cuts, cut)
+		flying, failed = append(flying, cut.flying), append(failed, cut.due...)
+		pools, beside = append(pools, cut.pools...), append(beside, c.beside(number))
+	}
+	c.victim.claim(t, failed, pools...)
+	c.onlook.claim(t, flying, beside...)
+	untilHeld(t, flying)
+	drive(t, failed, false, func(s *subject) bool { return s.state == "FAILED" })
 	for _, cut := range cuts {
-		names := c.pools(cut)
-		for _, name := range names {
-			deployments = append(deployments, c.victim.pool(t, name, nil))
+		retried := cut.due[0]
+		untilJobEnded(t, retried) // no run is claimed beside an active Job of it
+		if err := retry(t.Context(), c.victim.server, retried.id); err != nil {
+			t.Fatal(err)
 		}
-		beside := deployments[len(deployments)-1]
-		if c.onlook.server != c.victim.server {
-			beside = c.onlook.pool(t, c.onlookers(cut), nil)
-		}
-		d := deployments[len(deployments)-len(names)]
-		aside = append(aside, c.onlook.subject(t, flying, beside, nil, c.until))
-		failed = append(failed, c.victim.subject(t, retried, d, nil, c.until))
-		all, onlookers = append(all, names...), append(onlookers, c.onlookers(cut))
+		fresh := c.victim.subject(t, kind{name: "first attempt", attempts: 1, end: "COMPLETED"}, cut.deployment, c.until)
+		cut.due = append(cut.due, fresh)
+		c.subjects = append(c.subjects, cut.flying, retried, fresh)
 	}
-	c.victim.claim(t, failed, all...)
-	c.onlook.claim(t, aside, onlookers...)
-	untilHeld(t, aside, patience)
-	drive(t, failed, false, patience, func(s *subject) bool { return prefectserver.IsFinal(s.state) })
-	for i, s := range failed {
-		untilJobEnded(t, s) // no claim beside an active Job
-		if err := retry(t.Context(), s.place.server, s.id); err != nil {
-			t.Error(err)
+	return cuts
+}
+
+// layOut makes the pools of a cut, a run that is to fly, and one that is to fail.
+func (c *cutWorld) layOut(t *testing.T, number int) *cut {
+	t.Helper()
+	flies := kind{name: "in flight", waits: true, holds: "RUNNING", attempts: 1, end: "COMPLETED"}
+	fails := kind{name: "retried", env: map[string]string{"PROBE_ENDS": "FAILED,COMPLETED"}, attempts: 2, end: "COMPLETED", allowed: map[string]int{"SCHEDULED": 1}}
+	cut := &cut{number: number, pools: c.pools(number)}
+	beside := ""
+	for i, pool := range cut.pools {
+		beside = c.victim.pool(t, pool, nil)
+		if i == 0 {
+			cut.deployment = beside
 		}
-		names := c.pools(cuts[i])
-		d := deployments[i*len(names)]
-		fresh := c.victim.subject(t, kind{name: "first attempt", attempts: 1, end: "COMPLETED"}, d, nil, c.until)
-		c.again[cuts[i]] = []*subject{s, fresh}
-		c.subjects = append(c.subjects, aside[i], s, fresh)
 	}
+	if c.onlook.server != c.victim.server {
+		beside = c.onlook.pool(t, c.beside(number), nil)
+	}
+	cut.flying = c.onlook.subject(t, flies, beside, c.until)
+	cut.due = []*subject{c.victim.subject(t, fails, cut.deployment, c.until)}
+	return cut
 }

@@ -38,12 +38,12 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 				p := first(t, clusterWide, "SLIPWAY_DEADLINE=5s") // whose end the sweep of a cancelled run waits for
 				until := newSignal(t)
 				pool := "unreported-" + c.name + "-" + rights(clusterWide)[:4]
-				s := p.subject(t, c.kind, p.pool(t, pool, nil), nil, until)
+				s := p.subject(t, c.kind, p.pool(t, pool, nil), until)
 				p.killedAt(t, writesPID, false, "dispatch", "--work-pool", pool)
 				c.until(t, s)
 				p.sweep(t, pool)
 				if c.end == "CANCELLED" {
-					within(t, patience, "its Job goes with its pod", func() bool { return len(jobsOf(t, s.id)) == 0 })
+					eventually(t, "its Job goes with its pod", func() bool { return len(jobsOf(t, s.id)) == 0 })
 				}
 				last := p.sweep(t, pool)
 				run, err := p.server.FlowRun(t.Context(), s.id)
@@ -51,7 +51,7 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 					t.Errorf("after two sweeps the run is %s with the pid %q (%v):\n%s", run.StateType, run.PID, err, last.Stdout)
 				}
 				until.give(t)
-				untilEnded(t, []*subject{s}, patience)
+				untilEnded(t, []*subject{s})
 				judge(t, "killed before the pid, "+c.name+", "+rights(clusterWide), pool+"-", 1, []*subject{s}, "")
 			})
 		}
@@ -60,13 +60,13 @@ func TestWorldKilledBeforeThePid(t *testing.T) {
 
 func untilRunning(t *testing.T, s *subject) {
 	t.Helper()
-	within(t, patience, s.String()+" RUNNING", func() bool { look(t, []*subject{s}); return s.state == "RUNNING" })
+	eventually(t, s.String()+" RUNNING", func() bool { look(t, []*subject{s}); return s.state == "RUNNING" })
 }
 
 // untilJobIsOld: older than the settle grace of a second.
 func untilJobIsOld(t *testing.T, s *subject) {
 	t.Helper()
-	within(t, patience, s.String()+": its Job is old", func() bool {
+	eventually(t, s.String()+": its Job is old", func() bool {
 		jobs := jobObjects(t, s.id)
 		return len(jobs) > 0 && time.Since(jobs[0].CreationTimestamp.Time) > 3*time.Second
 	})
@@ -75,7 +75,7 @@ func untilJobIsOld(t *testing.T, s *subject) {
 // untilJobEnded: and the settle grace of a second is over, or the Job is gone.
 func untilJobEnded(t *testing.T, s *subject) {
 	t.Helper()
-	within(t, patience, s.String()+": its Job ended", func() bool {
+	eventually(t, s.String()+": its Job ended", func() bool {
 		jobs := jobObjects(t, s.id)
 		for _, job := range jobs {
 			for _, c := range job.Status.Conditions {
@@ -104,7 +104,7 @@ func untilCancelling(t *testing.T, s *subject) {
 		t.Fatal(err)
 	}
 	since := time.Now()
-	within(t, time.Minute, "the settle grace and the deadline", func() bool { return time.Since(since) > 8*time.Second })
+	eventually(t, "the settle grace and the deadline", func() bool { return time.Since(since) > 8*time.Second })
 }
 
 // TestWorldShortTTL: Jobs whose TTL is 0 are gone once they end. The answer to the
@@ -123,7 +123,7 @@ func TestWorldShortTTL(t *testing.T) {
 			{name: "longer", env: map[string]string{"PROBE_SECONDS": "3"}, attempts: 1, end: "COMPLETED"},
 			{name: "dies", env: map[string]string{"PROBE_EXIT": "7"}, attempts: 1, end: "CRASHED", allowed: crashed},
 		} {
-			subjects = append(subjects, p.subject(t, k, d, nil, ""))
+			subjects = append(subjects, p.subject(t, k, d, ""))
 		}
 	}
 	var mu sync.Mutex
@@ -157,7 +157,7 @@ func TestWorldShortTTL(t *testing.T) {
 		behind.attempt(t, "dispatch", "--work-pool", pool)
 	}
 	come := start(t, trigger{p, []string{pool}})
-	untilEnded(t, subjects, patience)
+	untilEnded(t, subjects)
 	come.more(t, 2)
 	come.stop()
 	judge(t, "TTL 0, and the answers to all creations lost", pool+"-", len(lost), subjects, "")
@@ -199,11 +199,11 @@ func TestWorldSlowServers(t *testing.T) {
 			pool := "slow-" + strings.ToLower(c.name[:3])
 			d := p.pool(t, pool, nil)
 			until := newSignal(t)
-			subjects := []*subject{p.subject(t, kind{name: "in flight", waits: true, holds: "RUNNING", attempts: 1, end: "COMPLETED"}, d, nil, until)}
+			subjects := []*subject{p.subject(t, kind{name: "in flight", waits: true, holds: "RUNNING", attempts: 1, end: "COMPLETED"}, d, until)}
 			p.claim(t, subjects, pool)
-			untilHeld(t, subjects, patience)
+			untilHeld(t, subjects)
 			for range copies(8) + 2 {
-				subjects = append(subjects, p.subject(t, kind{name: "due", attempts: 1, end: "COMPLETED"}, d, nil, until))
+				subjects = append(subjects, p.subject(t, kind{name: "due", attempts: 1, end: "COMPLETED"}, d, until))
 			}
 			gate := p.cutter(t)
 			for server, slow := range map[*httptest.Server]bool{gate.prefect: c.prefect, gate.kube: c.kube} {
@@ -220,7 +220,7 @@ func TestWorldSlowServers(t *testing.T) {
 				took = max(took, time.Since(started))
 			}
 			until.give(t)
-			untilEnded(t, subjects, patience)
+			untilEnded(t, subjects)
 			judge(t, c.name+" slow: each answer takes 5 s", pool+"-", passes, subjects, fmt.Sprintf("passes of at most %s", took.Round(time.Second)))
 			if took > 10*time.Minute {
 				t.Errorf("a pass took %s", took)
@@ -264,10 +264,10 @@ func TestWorldRightsLost(t *testing.T) {
 	d := p.pool(t, pool, map[string]any{"namespace": namespace})
 	var subjects []*subject
 	for _, k := range someKinds(2) {
-		subjects = append(subjects, p.subject(t, k, d, nil, until))
+		subjects = append(subjects, p.subject(t, k, d, until))
 	}
 	come := start(t, trigger{p, []string{pool}})
-	untilHeld(t, subjects, patience)
+	untilHeld(t, subjects)
 	come.stop()
 	bindings := w.Cluster.Client.RbacV1().RoleBindings(namespace)
 	binding, err := bindings.Get(t.Context(), "slipway", metav1.GetOptions{})
@@ -287,7 +287,7 @@ func TestWorldRightsLost(t *testing.T) {
 	}
 	come = start(t, trigger{p, []string{pool}})
 	until.give(t)
-	untilEnded(t, subjects, patience)
+	untilEnded(t, subjects)
 	come.stop()
 	judge(t, "rights in the namespace lost and given back", pool+"-", 1, subjects, "")
 }

@@ -113,7 +113,7 @@ type subject struct {
 }
 
 // subject makes a run of a kind in a deployment.
-func (p place) subject(t *testing.T, k kind, deployment string, job map[string]any, until signal) *subject {
+func (p place) subject(t *testing.T, k kind, deployment string, until signal) *subject {
 	t.Helper()
 	env := maps.Clone(k.env)
 	if env == nil {
@@ -126,7 +126,6 @@ func (p place) subject(t *testing.T, k kind, deployment string, job map[string]a
 	if k.ttl != nil {
 		variables["finished_job_ttl"] = k.ttl
 	}
-	maps.Copy(variables, job)
 	more := map[string]any{"job_variables": variables, "name": k.name}
 	maps.Copy(more, k.more)
 	id, err := p.server.CreateRun(t.Context(), deployment, time.Now().Add(k.due), more)
@@ -170,9 +169,9 @@ func look(t *testing.T, subjects []*subject) {
 
 // drive does what the users do until a condition holds for every subject, and
 // tells whether that came about.
-func drive(t *testing.T, subjects []*subject, signalled bool, limit time.Duration, ready func(*subject) bool) bool {
+func drive(t *testing.T, subjects []*subject, signalled bool, ready func(*subject) bool) bool {
 	t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(time.Second) {
+	for deadline := time.Now().Add(waitLimit); ; time.Sleep(time.Second) {
 		look(t, subjects)
 		waiting := 0
 		for _, s := range subjects {
@@ -197,7 +196,7 @@ func drive(t *testing.T, subjects []*subject, signalled bool, limit time.Duratio
 }
 
 // untilHeld drives subjects to the states that they keep until the signal.
-func untilHeld(t *testing.T, subjects []*subject, limit time.Duration) {
+func untilHeld(t *testing.T, subjects []*subject) {
 	t.Helper()
 	held := make([]*subject, 0, len(subjects))
 	for _, s := range subjects {
@@ -205,7 +204,7 @@ func untilHeld(t *testing.T, subjects []*subject, limit time.Duration) {
 			held = append(held, s)
 		}
 	}
-	if drive(t, held, false, limit, func(s *subject) bool { return s.state == s.holds }) {
+	if drive(t, held, false, func(s *subject) bool { return s.state == s.holds }) {
 		return
 	}
 	for _, s := range held {
@@ -216,9 +215,9 @@ func untilHeld(t *testing.T, subjects []*subject, limit time.Duration) {
 }
 
 // untilEnded drives subjects to their ends, or to any end.
-func untilEnded(t *testing.T, subjects []*subject, limit time.Duration) {
+func untilEnded(t *testing.T, subjects []*subject) {
 	t.Helper()
-	drive(t, subjects, true, limit, func(s *subject) bool { return prefectserver.IsFinal(s.state) })
+	drive(t, subjects, true, func(s *subject) bool { return prefectserver.IsFinal(s.state) })
 }
 
 // judge holds subjects that have had their time to what is right for their kinds,

@@ -3,7 +3,6 @@ package tests
 import (
 	"fmt"
 	"testing"
-	"time"
 )
 
 // TestWorldServersAndPools: two Prefect servers whose Slipways share a cluster and a
@@ -26,7 +25,7 @@ func TestWorldServersAndPools(t *testing.T) {
 					for range copies(3) {
 						for j, k := range kinds() {
 							if full || i == j%2 { // for CI every other one in either pool
-								subjects = append(subjects, p.subject(t, k, d, nil, until))
+								subjects = append(subjects, p.subject(t, k, d, until))
 							}
 						}
 					}
@@ -35,10 +34,10 @@ func TestWorldServersAndPools(t *testing.T) {
 				list = append(list, trigger{p, pools})
 			}
 			come := start(t, list...)
-			untilHeld(t, subjects, patience)
+			untilHeld(t, subjects)
 			come.more(t, 3)
 			until.give(t)
-			untilEnded(t, subjects, patience)
+			untilEnded(t, subjects)
 			come.more(t, 2)
 			come.stop()
 			judge(t, "two servers, two pools each, "+rights(clusterWide), prefix+"-", 0, subjects, fmt.Sprintf("%d sweeps side by side", len(list)))
@@ -68,17 +67,17 @@ func TestWorldServerChanges(t *testing.T) {
 			d := before.pool(t, pool, nil)
 			for range copies(3) {
 				for _, k := range someKinds(1) {
-					subjects = append(subjects, before.subject(t, k, d, nil, until))
+					subjects = append(subjects, before.subject(t, k, d, until))
 				}
 			}
 			came := start(t, trigger{before, []string{pool}})
-			untilHeld(t, subjects, patience)
+			untilHeld(t, subjects)
 			came.stop()
 			// Between its claim and its Job: the sweeps of the other server have nothing to do with it.
-			orphan := before.subject(t, kind{name: "orphan", attempts: 1, end: "COMPLETED"}, d, nil, until)
+			orphan := before.subject(t, kind{name: "orphan", attempts: 1, end: "COMPLETED"}, d, until)
 			subjects = append(subjects, orphan)
 			before.killedAt(t, makesJob, false, "dispatch", "--work-pool", pool)
-			subjects = append(subjects, after.subject(t, kinds()[0], after.pool(t, pool, nil), nil, until))
+			subjects = append(subjects, after.subject(t, kinds()[0], after.pool(t, pool, nil), until))
 			come := start(t, trigger{after, []string{pool}})
 			come.more(t, 4)
 			come.stop()
@@ -88,7 +87,7 @@ func TestWorldServerChanges(t *testing.T) {
 			come = start(t, trigger{before, []string{pool}})
 			come.more(t, 1)
 			until.give(t)
-			untilEnded(t, subjects, patience)
+			untilEnded(t, subjects)
 			come.stop()
 			judge(t, "PREFECT_API_URL changes, "+rights(clusterWide), pool+"-", 1, subjects, "")
 		})
@@ -104,15 +103,15 @@ func TestWorldPoolMadeAgain(t *testing.T) {
 	const pool = "again"
 	d := p.pool(t, pool, nil)
 	flying := kind{name: "in flight", waits: true, holds: "RUNNING", attempts: 1, end: "COMPLETED"}
-	subjects := []*subject{p.subject(t, flying, d, nil, until), p.subject(t, flying, d, nil, until)}
+	subjects := []*subject{p.subject(t, flying, d, until), p.subject(t, flying, d, until)}
 	p.claim(t, subjects, pool)
-	untilHeld(t, subjects, patience)
+	untilHeld(t, subjects)
 	p.call(t, "DELETE", "/work_pools/"+pool, nil)
-	subjects = append(subjects, p.subject(t, kinds()[0], p.pool(t, pool, nil), nil, until))
+	subjects = append(subjects, p.subject(t, kinds()[0], p.pool(t, pool, nil), until))
 	come := start(t, trigger{p, []string{pool}})
 	come.more(t, 4)
 	until.give(t)
-	untilEnded(t, subjects, patience)
+	untilEnded(t, subjects)
 	come.stop()
 	judge(t, "a work pool deleted and made again", pool+"-", 1, subjects, "")
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	batchv1 "k8s.io/api/batch/v1"
@@ -28,7 +27,7 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 	p := first(t, false)
 	until := newSignal(t)
 	d := p.pool(t, pool, nil)
-	model := p.subject(t, kind{name: "model", attempts: 1, end: "COMPLETED"}, d, nil, until)
+	model := p.subject(t, kind{name: "model", attempts: 1, end: "COMPLETED"}, d, until)
 	p.claim(t, []*subject{model}, pool)
 	untilJobEnded(t, model)
 	finishedJobs(t, n, label, &jobObjects(t, model.id)[0])
@@ -40,7 +39,7 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 	})
 	subjects := []*subject{model}
 	for _, k := range someKinds(3) {
-		subjects = append(subjects, p.subject(t, k, d, nil, until))
+		subjects = append(subjects, p.subject(t, k, d, until))
 	}
 	peak := map[bool]int64{}
 	measure := func(clusterWide bool, verb string) {
@@ -55,10 +54,10 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 		measure(clusterWide, "sweep")
 	}
 	come := start(t, trigger{p, []string{pool}}, trigger{first(t, true), []string{pool}})
-	untilHeld(t, subjects, patience)
+	untilHeld(t, subjects)
 	come.more(t, 2)
 	until.give(t)
-	untilEnded(t, subjects, patience)
+	untilEnded(t, subjects)
 	come.stop()
 	judge(t, fmt.Sprintf("%d finished Jobs beside it", n), pool+"-", 0, subjects,
 		fmt.Sprintf("peak memory %d MiB namespaced, %d MiB cluster-wide", peak[false]>>20, peak[true]>>20))

@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,9 +24,6 @@ type place struct {
 	kubeconfig string
 	settings   []string // more of its environment
 }
-
-// patience is how long a test waits for what must come: a busy machine may take long.
-const patience = 6 * time.Minute
 
 // hasty are settings with which a sweep does within seconds what it does at all.
 var hasty = []string{"SLIPWAY_SETTLE_GRACE=1s", "SLIPWAY_ORPHAN_GRACE=1s"}
@@ -107,9 +101,9 @@ func (p place) attempt(t *testing.T, args ...string) world.Result {
 	return result
 }
 
-func (p place) dispatch(t *testing.T, pools ...string) world.Result {
+func (p place) dispatch(t *testing.T, pools ...string) {
 	t.Helper()
-	return p.slipway(t, append([]string{"dispatch", "-o", "json"}, poolFlags(pools)...)...)
+	p.slipway(t, append([]string{"dispatch", "-o", "json"}, poolFlags(pools)...)...)
 }
 
 func (p place) sweep(t *testing.T, pools ...string) world.Result {
@@ -120,7 +114,7 @@ func (p place) sweep(t *testing.T, pools ...string) world.Result {
 // claim makes passes until runs are claimed.
 func (p place) claim(t *testing.T, subjects []*subject, pools ...string) {
 	t.Helper()
-	within(t, patience, "the runs are claimed", func() bool {
+	eventually(t, "the runs are claimed", func() bool {
 		p.dispatch(t, pools...)
 		look(t, subjects)
 		return !slices.ContainsFunc(subjects, func(s *subject) bool { return s.state == "SCHEDULED" })
@@ -190,79 +184,6 @@ func (s signal) give(t *testing.T) {
 	}
 }
 
-// triggers come again and again, side by side, each a little after its last pass is
-// over.
-type triggers struct {
-	rounds []atomic.Int64 // of each
-	cancel context.CancelFunc
-	all    sync.WaitGroup
-}
-
-// trigger is one of them: passes, each with its sweep, and now and then a sweep alone.
-type trigger struct {
-	place place
-	pools []string
-}
-
-// start lets triggers come until stop, or until the test ends.
-func start(t *testing.T, list ...trigger) *triggers {
-	ctx, cancel := context.WithCancel(t.Context())
-	all := &triggers{rounds: make([]atomic.Int64, len(list)), cancel: cancel}
-	pause := 2 * time.Second // others use the machine too
-	if full {
-		pause /= 4
-	}
-	for i, trigger := range list {
-		all.all.Go(func() {
-			for ctx.Err() == nil {
-				if all.rounds[i].Add(1)%3 == 0 {
-					trigger.place.sweep(t, trigger.pools...)
-				} else {
-					trigger.place.dispatch(t, trigger.pools...)
-				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(pause):
-				}
-			}
-		})
-	}
-	t.Cleanup(all.stop)
-	return all
-}
-
-func (all *triggers) stop() {
-	all.cancel()
-	all.all.Wait()
-}
-
-// more waits until each trigger has come so many times from now on.
-func (all *triggers) more(t *testing.T, rounds int64) {
-	t.Helper()
-	want := make([]int64, len(all.rounds))
-	for i := range want {
-		want[i] = all.rounds[i].Load() + rounds + 1 // begun: the one that is under way does not count
-	}
-	within(t, patience, fmt.Sprintf("%d rounds of each trigger", rounds), func() bool {
-		for i := range want {
-			if all.rounds[i].Load() < want[i] {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-// within repeats a check until it holds.
-func within(t *testing.T, limit time.Duration, what string, check func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(limit); !check(); time.Sleep(500 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: this does not come about within %s", what, limit)
-		}
-	}
-}
-
 // executionsOf counts how often the probe ran for a run.
 func executionsOf(t *testing.T, id string) int {
 	t.Helper()
@@ -297,7 +218,7 @@ func (p place) killedAt(t *testing.T, match func(*http.Request) bool, after bool
 	t.Helper()
 	gate := p.cutter(t)
 	behind := gate.behind(t, "SLIPWAY_CONCURRENCY=1")
-	within(t, patience, fmt.Sprintf("a request at which slipway %v is killed", args), func() bool {
+	eventually(t, fmt.Sprintf("a request at which slipway %v is killed", args), func() bool {
 		return gate.cut(t, behind, 0, match, after, args...)
 	})
 }

@@ -88,10 +88,10 @@ func redeploy(t *testing.T, c redeployed, p place, pool string) {
 	d := p.pool(t, pool, variables)
 	subjects := []*subject{}
 	if c.known {
-		subjects = append(subjects, p.subject(t, kinds()[0], d, nil, until))
+		subjects = append(subjects, p.subject(t, kinds()[0], d, until))
 		p.claim(t, subjects, pool)
 	}
-	s := p.subject(t, c.kind, d, nil, until)
+	s := p.subject(t, c.kind, d, until)
 	subjects = append(subjects, s)
 	p.killedAt(t, makesJob, c.made, "dispatch", "--work-pool", pool)
 	if c.then != nil {
@@ -104,7 +104,7 @@ func redeploy(t *testing.T, c redeployed, p place, pool string) {
 	come := start(t, trigger{p.with("SLIPWAY_ORPHAN_GRACE=0s"), []string{pool}})
 	come.more(t, 3)
 	until.give(t)
-	untilEnded(t, subjects, patience)
+	untilEnded(t, subjects)
 	come.more(t, 1)
 	come.stop()
 	judge(t, c.name+", "+rights(p.kubeconfig != w.Kubeconfig), pool+"-", 1, subjects, "")
@@ -141,7 +141,7 @@ func TestWorldCancellationHooks(t *testing.T) {
 	if err := cancel(t.Context(), p.server, id); err != nil {
 		t.Fatal(err)
 	}
-	within(t, patience, "CANCELLED", func() bool {
+	eventually(t, "CANCELLED", func() bool {
 		p.sweep(t, pool)
 		look(t, []*subject{s})
 		return s.state == "CANCELLED"
@@ -165,9 +165,9 @@ func TestWorldCrashedFromOutside(t *testing.T) {
 	d := p.pool(t, pool, nil)
 	k := kind{name: "crashed from outside", env: map[string]string{"PROBE_SIGTERM": "reschedule"}, waits: true, holds: "RUNNING",
 		attempts: 1, end: "CRASHED", allowed: map[string]int{"CRASHED": 1}}
-	subjects := []*subject{p.subject(t, k, d, nil, until), p.subject(t, k, d, nil, until)}
+	subjects := []*subject{p.subject(t, k, d, until), p.subject(t, k, d, until)}
 	p.claim(t, subjects, pool)
-	untilHeld(t, subjects, patience)
+	untilHeld(t, subjects)
 	for _, s := range subjects {
 		if err := p.server.SetState(t.Context(), s.id, map[string]any{"type": "CRASHED", "message": "by its user"}); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestWorldCrashedFromOutside(t *testing.T) {
 	}
 	come := start(t, trigger{p, []string{pool}})
 	since := time.Now() // past the grace that the pods have to end
-	within(t, patience, "40 seconds", func() bool { return time.Since(since) > 40*time.Second })
+	eventually(t, "40 seconds", func() bool { return time.Since(since) > 40*time.Second })
 	come.more(t, 3)
 	come.stop()
 	judge(t, "CRASHED from outside while the pod lives", pool+"-", 0, subjects, "")
@@ -192,17 +192,17 @@ func TestWorldStuckPodRetried(t *testing.T) {
 			p := first(t, clusterWide)
 			pool := "mended-" + name[len(name)-4:]
 			d := p.pool(t, pool, map[string]any{"image": "registry.invalid/none:1"})
-			s := p.subject(t, kind{name: name, attempts: 2, end: "COMPLETED", allowed: map[string]int{"SCHEDULED": 1, "CRASHED": 1}}, d, nil, "")
+			s := p.subject(t, kind{name: name, attempts: 2, end: "COMPLETED", allowed: map[string]int{"SCHEDULED": 1, "CRASHED": 1}}, d, "")
 			p.claim(t, []*subject{s}, pool)
 			stuck := func() bool { return strings.Contains(podReason(t, s.id), "ErrImagePull") }
-			within(t, patience, "the pod waits for its image", stuck)
+			eventually(t, "the pod waits for its image", stuck)
 			if clusterWide {
 				if err := p.server.SetState(t.Context(), s.id, map[string]any{"type": "CRASHED"}); err != nil {
 					t.Fatal(err)
 				}
 			} else {
 				limited := p.with("SLIPWAY_START_LIMITS=ImagePullError:1s")
-				within(t, patience, "CRASHED", func() bool { limited.sweep(t, pool); look(t, []*subject{s}); return s.state == "CRASHED" })
+				eventually(t, "CRASHED", func() bool { limited.sweep(t, pool); look(t, []*subject{s}); return s.state == "CRASHED" })
 			}
 			p.call(t, http.MethodPatch, "/deployments/"+d, map[string]any{"job_variables": map[string]any{
 				"image": world.Probe, "namespace": world.Namespace, "service_account_name": "worker", "name": pool}})
@@ -210,7 +210,7 @@ func TestWorldStuckPodRetried(t *testing.T) {
 				t.Fatal(err)
 			}
 			come := start(t, trigger{p, []string{pool}})
-			drive(t, []*subject{s}, true, patience, func(s *subject) bool { return s.state == "COMPLETED" })
+			drive(t, []*subject{s}, true, func(s *subject) bool { return s.state == "COMPLETED" })
 			come.stop()
 			once, harm := executionsOf(t, s.id), s.harm(t, jobsDeleted(t, pool+"-"))
 			row := proven{what: "a stuck pod, crashed " + name + ", retried", runs: 1, jobs: jobsMade(t, pool+"-"), lost: max(0, 1-once), doubled: max(0, once-1), harmed: len(harm)}
