@@ -70,6 +70,7 @@ func TestKeptPodHasStartedNothing(t *testing.T) {
 		w := newWorld(t)
 		id, job := w.submitted()
 		w.force(id, "RUNNING", "FAILED")
+		w.call(http.MethodPatch, "/flow_runs/"+id, doc{"infrastructure_pid": nil})
 		w.claimedAt(id, "dev")
 		w.force(id, "RUNNING")
 		w.evictedAndStuck(job)
@@ -77,6 +78,7 @@ func TestKeptPodHasStartedNothing(t *testing.T) {
 		if r := w.sweep(); row(r, id).Action != dispatch.DeleteJob || w.jobsOf(id) != 0 {
 			t.Errorf("%+v, %d Jobs", r, w.jobsOf(id))
 		}
+		w.kube.Intercept(nil)
 		if r := w.sweep(); row(r, id).Action != dispatch.Crash || w.state(id).StateType != "CRASHED" {
 			t.Errorf("%+v, the run is %s", r, w.state(id).StateType)
 		}
@@ -100,9 +102,9 @@ func TestFailedJobWhosePodLives(t *testing.T) {
 			after time.Duration
 			want  string
 		}{
-			"a moment ago":                {"healthy", 10 * time.Second, state},
-			"a moment ago, its pod ended": {"exit-code", 10 * time.Second, "CRASHED"},
-			"longer ago":                  {"healthy", 40 * time.Second, "CRASHED"},
+			"a moment ago":                {"healthy", 70 * time.Second, state},
+			"a moment ago, its pod ended": {"exit-code", 70 * time.Second, "CRASHED"},
+			"longer ago":                  {"healthy", 100 * time.Second, "CRASHED"},
 		} {
 			t.Run(state+", "+name, func(t *testing.T) {
 				w := newWorld(t)
@@ -111,7 +113,7 @@ func TestFailedJobWhosePodLives(t *testing.T) {
 					w.force(id, "RUNNING")
 				}
 				w.pod(c.pod, job)
-				w.kube.Change(job, endedAt("Failed", time.Now()))
+				w.kube.Change(job, endedAt("Failed", time.Now().Add(time.Minute)))
 				if r := w.sweepIn(c.after, pool); w.state(id).StateType != c.want || r.Failed != 0 {
 					t.Errorf("%+v, the run is %s, want %s", r, w.state(id).StateType, c.want)
 				}

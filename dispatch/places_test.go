@@ -131,7 +131,10 @@ func TestRedeployedMeanwhile(t *testing.T) {
 	}{"the claim names the place": {true, "dev/first-"}, "the claim is an older one": {false, "default/second-"}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.change = envInASecret
+			w.change = func(o *dispatch.Options) {
+				envInASecret(o)
+				o.Namespaces = []string{"default", "dev"}
+			}
 			id, deployment := w.orphanOf(doc{"name": "first", "namespace": "dev"})
 			if granted := w.state(id).State; !c.message {
 				w.prefect.Force(id, doc{"type": "PENDING", "state_details": doc{"transition_id": w.newClaim(id), "scheduled_time": granted.Details.ScheduledTime.Format(time.RFC3339Nano)}})

@@ -58,7 +58,7 @@ func TestRetries(t *testing.T) {
 		{408, 2, 0, false}, {429, 2, 0, false}, {502, 2, 0, false}, {503, 2, 0, false},
 		{500, 1, prefect.Unavailable, true},
 		{504, 1, prefect.Unavailable, true},
-		{404, 1, prefect.NotFound, false},
+		{404, 1, prefect.Unavailable, false},
 		{401, 1, prefect.Denied, false},
 		{409, 1, prefect.Invalid, false},
 	} {

@@ -10,6 +10,7 @@ import (
 	"slipway/dispatch/report"
 	"slipway/dispatch/sweep"
 	"slipway/dispatch/workpool"
+	"slipway/kube"
 	"slipway/prefect"
 )
 
@@ -115,12 +116,34 @@ func (e *explainer) decisions(ctx context.Context) (sweep.World, []sweep.Decisio
 		return sweep.World{}, nil, false
 	}
 	e.session = session
-	world, _, err := sweep.Look(ctx, session, e.run.ID, nil)
+	world, _, err := sweep.Look(ctx, session, e.run.ID, e.places(ctx))
 	if err != nil {
 		e.because("its Jobs cannot be read: %v", err)
 		return world, nil, false
 	}
 	return world, sweep.Decide(&world, session.ServerNow(), sweep.GracesOf(session.Options)), true
+}
+
+// places are where Jobs of the run are, by a list, or as far as its claims say.
+func (e *explainer) places(ctx context.Context) []claim.Place {
+	var places []claim.Place
+	list := kube.JobList{LabelSelector: claim.LabelFlowRun + "=" + e.run.ID, FieldSelector: kube.NotSucceeded}
+	err := e.session.Kube.EachJob(ctx, list, func(job *kube.Job) {
+		places = append(places, claim.Place{Namespace: job.Namespace, Name: job.Name})
+	})
+	if err == nil {
+		return places
+	}
+	states, err := e.session.Prefect.FlowRunStates(ctx, e.run.ID)
+	if err != nil {
+		return nil // the look says what cannot be read
+	}
+	for _, state := range states {
+		if place := claim.PlaceOf(state.Message, state.Details.TransitionID); place.Known() {
+			places = append(places, place)
+		}
+	}
+	return places
 }
 
 // formerAttempt tells of Jobs that keep another attempt from being claimed.

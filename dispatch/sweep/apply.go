@@ -46,7 +46,7 @@ func (a *application) apply(ctx context.Context) applied {
 	if !a.decision.Action.Repairs() {
 		return applied{text: a.tell(ctx)}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.session().Options.Deadline+lastAttempt)
+	ctx, cancel := a.ownTime(ctx)
 	defer cancel()
 	switch a.decision.Action {
 	case report.WritePID:
@@ -65,6 +65,18 @@ func (a *application) apply(ctx context.Context) applied {
 		return a.deleteJob(ctx)
 	}
 	return applied{text: "no such action"}
+}
+
+// ownTime lets an action be finished that was begun, within bounds: those of a claim's
+// owner, and not much longer than the sweep has.
+func (a *application) ownTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.session().Options.Deadline+lastAttempt)
+	end, bounded := ctx.Deadline()
+	if !bounded {
+		return own, cancel
+	}
+	own, cancelBoth := context.WithDeadline(own, end.Add(lastAttempt))
+	return own, func() { cancelBoth(); cancel() }
 }
 
 func (a *application) session() *workpool.Session { return a.sweep.session }
@@ -163,11 +175,10 @@ const untrustedAge = 10 * time.Minute
 
 // trusts tells whether a Job may be made in the namespace that a claim names. The claim
 // is a text that any client of Prefect can write, so the namespace must be one that
-// Jobs of this work pool go to: today's, one of the settings or of the base job template,
-// or one that has Jobs of it.
+// Jobs of this work pool go to: today's, one of the settings, or one that has Jobs of it.
 func (a *application) trusts(ctx context.Context, named, rendered string) bool {
 	session := a.session()
-	if named == rendered || slices.Contains(session.Options.Namespaces, named) || slices.Contains(session.Template.Namespaces(), named) {
+	if named == rendered || slices.Contains(session.Options.Namespaces, named) {
 		return true
 	}
 	found := false

@@ -86,7 +86,7 @@ func unmade(w *World, age time.Duration, g Graces) []Decision {
 // stale tells whether the claim replaced a state that no poll returns: a terminal one,
 // from which the server copies no due time, or an engine's own retry; or whether its
 // request arrived once more after the claim's attempt was over.
-func (w *World) stale() bool { return !w.HasDue || w.EngineRetry || w.Twice }
+func (w *World) stale() bool { return !w.Adopted && (!w.HasDue || w.EngineRetry || w.Twice) }
 
 // unstarted is a run whose pod is kept from starting. Its Job goes after it is
 // CRASHED, as one whose run is over.

@@ -18,7 +18,8 @@ var (
 // TestDecide holds the decision to rules that must hold over the whole product of
 // run states, claims, Jobs, ages and pods, and counts what it decides.
 func TestDecide(t *testing.T) {
-	decided := map[report.Action]int{}
+	const shown = 10
+	faults, decided := 0, map[report.Action]int{}
 	product(func(w World, g Graces) {
 		decisions := Decide(&w, testNow, g)
 		if len(decisions) == 0 {
@@ -27,10 +28,16 @@ func TestDecide(t *testing.T) {
 		for _, d := range decisions {
 			decided[d.Action]++
 			if fault := unlawful(w, d, g); fault != "" || d.Reason == "" {
+				if faults++; faults > shown {
+					continue
+				}
 				t.Errorf("%+v: %s (%s): %s", w, d.Action, d.Reason, fault)
 			}
 		}
 	})
+	if faults > shown {
+		t.Errorf("%d decisions break a rule", faults)
+	}
 	for _, action := range []report.Action{report.LeaveAlone, report.Tell, report.WritePID, report.CreateJob, report.PutBack, report.GiveBack, report.Crash, report.DeleteJob, report.Cancel} {
 		if decided[action] == 0 {
 			t.Errorf("nothing in the product is met with %q", action)
@@ -39,15 +46,15 @@ func TestDecide(t *testing.T) {
 	t.Log(decided)
 }
 
-// product calls f with every world.
+// product calls f with every world that can differ in what is decided.
 func product(f func(World, Graces)) {
 	ages := []time.Duration{0, 20 * time.Second, time.Hour}
 	for _, state := range []string{"SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "DELETED"} {
 		for _, owner := range []Owner{Nobody, Ours, OtherCluster, Foreign} {
 			for _, job := range jobsOf("c") {
-				for _, other := range append(jobsOf("older"), Job{}) {
+				for _, other := range othersOf("older") {
 					for _, age := range ages {
-						for flags := range 1 << 6 {
+						for _, flags := range flagsOf(state, job) {
 							f(worldOf(state, owner, job, other, age, flags))
 						}
 					}
@@ -55,6 +62,22 @@ func product(f func(World, Graces)) {
 			}
 		}
 	}
+}
+
+// flagsOf are those of worldOf. Once a run is over, none of them is asked; and only a pod
+// that has not started can be kept from starting.
+func flagsOf(state string, job Job) []int {
+	const stuck = 1 << 4
+	var all []int
+	for flags := range 1 << 6 {
+		switch {
+		case (over(state) || state == "PAUSED" || state == "DELETED") && flags != 0 && flags != 1<<6-1:
+		case flags&stuck != 0 && (job.State != Active || !job.NotStarted):
+		default:
+			all = append(all, flags)
+		}
+	}
+	return all
 }
 
 func jobsOf(claimID string) []Job {
@@ -65,11 +88,25 @@ func jobsOf(claimID string) []Job {
 		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfRun: true, OfPool: true},
 		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old, OfRun: true, OfPool: true, NotStarted: true, Superseded: true},
 		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: moment, OfRun: true},
+		{Place: place, State: Active, ClaimID: claimID, UID: claimID, Created: old},
 		{Place: place, State: Ending, ClaimID: claimID, UID: claimID, Created: old, OfPool: true},
 		{Place: place, State: Failed, ClaimID: claimID, UID: claimID, Created: old, FinishedAt: old, OfPool: true},
+		{Place: place, State: Failed, ClaimID: claimID, UID: claimID, Created: old, FinishedAt: moment, OfPool: true, PodLives: true},
 		{Place: place, State: Complete, ClaimID: claimID, UID: claimID, Created: old, FinishedAt: old, OfPool: true},
 		{Place: place, State: Complete, ClaimID: claimID, UID: claimID, Created: old, FinishedAt: moment, OfPool: true},
 	}
+}
+
+// othersOf are Jobs of an earlier claim. Of those that have ended one stands for all: they
+// are only asked whether they live.
+func othersOf(claimID string) []Job {
+	all := []Job{{}}
+	for _, job := range jobsOf(claimID) {
+		if job.State == Active || job.State == Ending || job.State == Failed && !job.PodLives || job.State == Unseen && !job.Refused {
+			all = append(all, job)
+		}
+	}
+	return all
 }
 
 func worldOf(state string, owner Owner, job, other Job, age time.Duration, flags int) (World, Graces) {
@@ -108,6 +145,7 @@ func unlawful(w World, d Decision, g Graces) string {
 			rule(w.Job.State == Unseen || w.Job.State == Ending, "what is not known, or is ending, crashes nothing"),
 			rule(w.Job.State == Active && (!tired || w.State != "PENDING"), "a run whose Job is active is crashed only if its pod cannot start"),
 			rule(w.Job.State == Complete && testNow.Sub(w.Job.FinishedAt) <= g.Settle, "an engine is given time to report"),
+			rule(w.Job.PodLives && testNow.Sub(w.Job.FinishedAt) <= g.Settle, "a pod that lives is given time to end"),
 			rule(w.State == "PENDING" && w.stale(), "a claim on a stale page is put back"),
 			rule(terminal || w.State == "PAUSED" || w.State == "CANCELLING" || w.State == "SCHEDULED" && !w.EngineRetry, "only what is claimed or runs is crashed"))
 	case report.GiveBack:
@@ -139,6 +177,7 @@ func unlawfulDeletion(w World, job Job, g Graces, tired bool) string {
 	terminal := over(w.State) || w.State == "DELETED"
 	return first(
 		rule(job.State != Active, "only an active Job is deleted"),
+		rule(!job.OfRun, "only a Job that bears the run's id is deleted"),
 		rule(!job.OfPool && w.State != "CANCELLING", "only a Job of this work pool is deleted"),
 		rule(w.State == "PAUSED", "a paused run is its engine's"),
 		rule((w.State == "RUNNING" || w.State == "PENDING") && !job.Superseded, "the Job of a run that may be at work is not deleted"),

@@ -155,7 +155,9 @@ func (l *look) findAnywhere(ctx context.Context, namespace string) {
 	w := &l.world
 	err := l.session.Kube.EachJob(ctx, kube.JobList{Namespace: namespace, LabelSelector: claim.LabelFlowRun + "=" + w.RunID, Keys: append(slices.Clone(keptKeys), claim.LabelPool, claim.LabelWorkersPool)}, func(found *kube.Job) {
 		job := l.jobOf(found)
-		if w.Owner == Foreign || strings.EqualFold(job.ClaimID, w.ClaimID) {
+		// A Job of an earlier attempt is not that of somebody else's claim.
+		foreign := w.Owner == Foreign && (!job.finished() || job.ClaimID == "" && !job.Created.Before(w.ClaimedAt))
+		if foreign || w.Owner != Foreign && strings.EqualFold(job.ClaimID, w.ClaimID) {
 			w.Job = job
 		}
 	})
@@ -191,20 +193,37 @@ func (l *look) adopt(ctx context.Context) {
 	if !l.session.Options.Adopt || w.Owner != Foreign {
 		return
 	}
-	var newest *Job
-	for i, job := range w.Others {
-		if job.ClaimID == "" && (newest == nil || job.Created.After(newest.Created)) {
-			newest = &w.Others[i]
-		}
-	}
+	newest := l.newestWorkers(ctx)
 	switch {
 	case newest != nil:
-		w.Owner, w.Job, w.Reported = Ours, *newest, true
+		w.Owner, w.Adopted, w.Job, w.Reported = Ours, true, *newest, true
 		w.Others = slices.DeleteFunc(w.Others, func(job Job) bool { return job.ClaimID == "" })
 	case w.PID.Known() && !l.ofOtherCluster():
-		w.Owner, w.Reported = Ours, true
+		w.Owner, w.Adopted, w.Reported = Ours, true, true
 		l.readWorkers(ctx)
 	}
+}
+
+// newestWorkers is the newest Job that a Python worker has made of the run; nil if none
+// is in hand or, for a run without a pid, in any namespace that may be listed.
+func (l *look) newestWorkers(ctx context.Context) *Job {
+	var newest *Job
+	consider := func(job Job) {
+		if job.ClaimID == "" && job.OfPool && (newest == nil || job.Created.After(newest.Created)) {
+			newest = &job
+		}
+	}
+	for _, job := range l.world.Others {
+		consider(job)
+	}
+	if newest != nil || l.world.PID.Known() {
+		return newest
+	}
+	list := kube.JobList{LabelSelector: claim.LabelFlowRun + "=" + l.world.RunID, Keys: append(slices.Clone(keptKeys), claim.LabelPool, claim.LabelWorkersPool)}
+	if err := l.session.Kube.EachJob(ctx, list, func(found *kube.Job) { consider(l.jobOf(found)) }); err != nil {
+		return nil
+	}
+	return newest
 }
 
 // ofOtherCluster tells whether a pid of Prefect 2 names another cluster than this one.

@@ -57,6 +57,8 @@ type Job struct {
 	Podless    bool // it has no pod, and has had none
 }
 
+func (j *Job) finished() bool { return j.State == Complete || j.State == Failed }
+
 // World is all that decides about one flow run.
 type World struct {
 	RunID       string
@@ -73,6 +75,7 @@ type World struct {
 	Elsewhere time.Time
 
 	Owner     Owner
+	Adopted   bool      // Ours by adoption: a Python worker, which is gone, has made the claim
 	ClaimID   string    // of the newest state named exactly Pending
 	ClaimedAt time.Time // zero: no claim is known
 	HasDue    bool      // the claim was made from SCHEDULED

@@ -114,11 +114,17 @@ func pass(t *testing.T, args ...string) (report, world.Result) {
 	return r, result
 }
 
+// outOfTime tells whether a pass or a sweep has used up its time budget, as it may on a
+// very busy machine. The next one goes on.
+func outOfTime(result world.Result) bool {
+	return result.Code == 4 && strings.Contains(result.Stderr, "SLIPWAY_PASS_TIME")
+}
+
 // dispatch makes one pass, and wants it to end well.
 func dispatch(t *testing.T, args ...string) report {
 	t.Helper()
 	r, result := pass(t, args...)
-	if result.Code != 0 {
+	if result.Code != 0 && !outOfTime(result) {
 		t.Fatalf("slipway ended with %d:\n%s%s", result.Code, result.Stdout, result.Stderr)
 	}
 	return r
@@ -133,7 +139,7 @@ func dispatchFound(t *testing.T, code int, args ...string) report {
 	eventually(t, "a pass that finds flow runs", func() bool {
 		var result world.Result
 		r, result = pass(t, args...)
-		if want := map[bool]int{true: code}[r.Found > 0]; result.Code != want {
+		if want := map[bool]int{true: code}[r.Found > 0]; result.Code != want && (r.Found > 0 || !outOfTime(result)) {
 			t.Fatalf("slipway ended with %d, want %d:\n%s%s", result.Code, want, result.Stdout, result.Stderr)
 		}
 		return r.Found > 0

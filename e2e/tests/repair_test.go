@@ -42,7 +42,7 @@ func logOf(t *testing.T, id string) string {
 func sweep(t *testing.T, pool string, env ...string) string {
 	t.Helper()
 	result, err := w.SlipwayWith(t.Context(), env, "sweep", "--work-pool", pool, "-o", "wide")
-	if err != nil || result.Code != 0 {
+	if err != nil || result.Code != 0 && !outOfTime(result) {
 		t.Fatalf("slipway sweep ended with %d (%v):\n%s%s", result.Code, err, result.Stdout, result.Stderr)
 	}
 	return result.Stdout

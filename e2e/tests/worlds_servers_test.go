@@ -3,12 +3,14 @@ package tests
 import (
 	"fmt"
 	"testing"
+
+	"slipway/e2e/prefectserver"
 )
 
-// TestWorldServersAndPools: two Prefect servers whose Slipways share a cluster and a
-// namespace, each with two work pools of the same names, and in each pool runs with
-// every history. Triggers of each server and pool, and of both pools at once, come
-// again and again with a settle grace of a second.
+// TestWorldServersAndPools: two Prefect servers, and in the whole proof one of 2.20,
+// whose Slipways share a cluster and a namespace, each with two work pools of the same
+// names, and in each pool runs with every history. Triggers of each server and pool,
+// and of both pools at once, come again and again with a settle grace of a second.
 func TestWorldServersAndPools(t *testing.T) {
 	t.Parallel() // it mostly waits
 	for _, clusterWide := range []bool{true, false} {
@@ -19,7 +21,11 @@ func TestWorldServersAndPools(t *testing.T) {
 			var subjects []*subject
 			var list []trigger
 			pools := []string{prefix + "-a", prefix + "-b"}
-			for _, p := range []place{first(t, clusterWide), second(t, clusterWide)} {
+			places := []place{first(t, clusterWide), second(t, clusterWide)}
+			if full {
+				places = append(places, beside(t, prefectserver.Worker2, clusterWide))
+			}
+			for _, p := range places {
 				for i, pool := range pools {
 					d := p.pool(t, pool, nil)
 					for range copies(3) {
@@ -40,7 +46,7 @@ func TestWorldServersAndPools(t *testing.T) {
 			untilEnded(t, subjects)
 			come.more(t, 2)
 			come.stop()
-			judge(t, "two servers, two pools each, "+rights(clusterWide), prefix+"-", 0, subjects, fmt.Sprintf("%d sweeps side by side", len(list)))
+			judge(t, fmt.Sprintf("%d servers, 2 pools each, %s", len(places), rights(clusterWide)), prefix+"-", 0, subjects, fmt.Sprintf("%d sweeps side by side", len(list)))
 		})
 	}
 }

@@ -43,15 +43,21 @@ func first(t *testing.T, clusterWide bool, settings ...string) place {
 	return p
 }
 
-// second serves the second Prefect server, with the same rights as first.
+// second serves a second Prefect server, with the same rights as first.
 func second(t *testing.T, clusterWide bool, settings ...string) place {
+	t.Helper()
+	return beside(t, prefectserver.Prefect3, clusterWide, settings...)
+}
+
+// beside serves a Prefect server of a version, beside the world's own.
+func beside(t *testing.T, lock string, clusterWide bool, settings ...string) place {
 	t.Helper()
 	p := first(t, clusterWide, settings...)
 	var err error
-	if p.server, err = w.Second(t.Context()); err != nil {
+	if p.server, err = w.Beside(t.Context(), lock); err != nil {
 		t.Fatal(err)
 	}
-	p.name = "second"
+	p.name = "second (" + lock + ")"
 	return p
 }
 

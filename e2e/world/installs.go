@@ -3,6 +3,7 @@ package world
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,11 +15,10 @@ import (
 	"slipway/e2e/prefectserver"
 )
 
-// second is a Prefect server beside the world's own, once it is asked for.
-type second struct {
-	once   sync.Once
-	server *prefectserver.Server
-	err    error
+// beside are Prefect servers beside the world's own, by the names of their lock files.
+type beside struct {
+	mu      sync.Mutex
+	servers map[string]*prefectserver.Server
 }
 
 // wide is a service account with rights in all namespaces, once it is asked for.
@@ -28,25 +28,42 @@ type wide struct {
 	err        error
 }
 
-// Second is a second Prefect server of the same version, with a database of its
-// own: other work pools and flow runs for the same cluster. It runs until Stop.
-func (w *World) Second(ctx context.Context) (*prefectserver.Server, error) {
-	w.second.once.Do(func() { w.second.server, w.second.err = w.startSecond(context.WithoutCancel(ctx)) })
-	return w.second.server, w.second.err
+// Beside is a Prefect server of a version beside the world's own, with a database of
+// its own: other work pools and flow runs for the same cluster. It is started when it
+// is first asked for, and runs until Stop. lock names the version's lock file.
+func (w *World) Beside(ctx context.Context, lock string) (*prefectserver.Server, error) {
+	w.beside.mu.Lock()
+	defer w.beside.mu.Unlock()
+	if server := w.beside.servers[lock]; server != nil {
+		return server, nil
+	}
+	server, err := w.startBeside(context.WithoutCancel(ctx), lock)
+	if err != nil {
+		return nil, fmt.Errorf("start Prefect %s beside the world's own: %w", lock, err)
+	}
+	if w.beside.servers == nil {
+		w.beside.servers = map[string]*prefectserver.Server{}
+	}
+	w.beside.servers[lock] = server
+	return server, nil
 }
 
-func (w *World) startSecond(ctx context.Context) (*prefectserver.Server, error) {
-	dir, err := w.sub("second")
+func (w *World) startBeside(ctx context.Context, lock string) (*prefectserver.Server, error) {
+	venv, err := prefectserver.Install(ctx, w.log, lock)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := w.sub("beside-" + lock)
 	if err != nil {
 		return nil, err
 	}
 	options := prefectserver.Options{Dir: dir}
 	if w.postgres != nil {
-		if options.Database, err = w.postgres.CreateDatabase(ctx, "second"); err != nil {
+		if options.Database, err = w.postgres.CreateDatabase(ctx, "beside-"+lock); err != nil {
 			return nil, err
 		}
 	}
-	return prefectserver.Start(ctx, w.Prefect.Venv, options)
+	return prefectserver.Start(ctx, venv, options)
 }
 
 // ClusterWide is a kubeconfig of a service account with the rights of

@@ -53,7 +53,7 @@ type World struct {
 	postgres *prefectserver.Postgres
 	log      io.Writer
 
-	second second
+	beside beside
 	wide   wide
 }
 
@@ -294,10 +294,11 @@ func (w *World) Stop() {
 	if w.node != nil {
 		w.node.Stop()
 	}
-	for _, server := range []*prefectserver.Server{w.Prefect, w.second.server} {
-		if server != nil {
-			server.Stop()
-		}
+	if w.Prefect != nil {
+		w.Prefect.Stop()
+	}
+	for _, server := range w.beside.servers {
+		server.Stop()
 	}
 	if w.postgres != nil {
 		w.postgres.Stop()
