@@ -34,12 +34,12 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// records are the log lines with a message.
-func (b *logBuffer) records(message string) []doc {
+// repairs are the log lines of repairs.
+func (b *logBuffer) repairs() []doc {
 	var found []doc
 	for line := range strings.Lines(b.String()) {
 		var record doc
-		if json.Unmarshal([]byte(line), &record) == nil && record["msg"] == message {
+		if json.Unmarshal([]byte(line), &record) == nil && record["msg"] == "repair" {
 			found = append(found, record)
 		}
 	}
@@ -70,11 +70,11 @@ func (w *world) proposals(typeOrName string) []string {
 	return ids
 }
 
-// kubeRequests counts requests to the API server whose path ends so.
-func (w *world) kubeRequests(method, suffix string) int {
+// kubePosts counts POST requests to the API server whose path ends so.
+func (w *world) kubePosts(suffix string) int {
 	n := 0
 	for _, r := range w.kube.Requests() {
-		if r.Method == method && strings.HasSuffix(r.Path, suffix) {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.Path, suffix) {
 			n++
 		}
 	}

@@ -68,7 +68,7 @@ func TestRepairsAreTold(t *testing.T) {
 			id := prepare(w)
 			dry := w.look(dispatch.SweepRequest{WorkPools: []string{pool}, DryRun: true})
 			before := len(w.prefect.Logs())
-			if row(dry, id).Action != action || row(dry, id).Done || dry.Repaired != 0 || dry.Failed != 0 || len(w.log.records("repair")) != 0 {
+			if row(dry, id).Action != action || row(dry, id).Done || dry.Repaired != 0 || dry.Failed != 0 || len(w.log.repairs()) != 0 {
 				t.Errorf("a dry run: %+v", dry)
 			}
 			r := w.look(dispatch.SweepRequest{WorkPools: []string{pool}})
@@ -79,7 +79,7 @@ func TestRepairsAreTold(t *testing.T) {
 			if n := w.linesOf(id, strings.TrimSuffix(told.Reason, ".")); n != 1 {
 				t.Errorf("%d lines of the run's log hold %q: %v", n, told.Reason, w.prefect.Logs()[before:])
 			}
-			lines := w.log.records("repair")
+			lines := w.log.repairs()
 			if len(lines) != 1 || lines[0]["flow_run_id"] != id || lines[0]["action"] != string(action) || lines[0]["done"] != true || lines[0]["reason"] != told.Reason || lines[0]["work_pool"] != pool {
 				t.Errorf("%v", lines)
 			}
@@ -127,7 +127,7 @@ func TestFailedRepairsAreTold(t *testing.T) {
 				return false
 			})
 			r := w.look(dispatch.SweepRequest{WorkPools: []string{pool}})
-			if r.Failed != 1 || r.Repaired != 0 || row(r, id).Outcome == "" || w.log.records("repair")[0]["done"] != false {
+			if r.Failed != 1 || r.Repaired != 0 || row(r, id).Outcome == "" || w.log.repairs()[0]["done"] != false {
 				t.Errorf("%+v", r)
 			}
 			w.onPrefect(nil)
@@ -143,7 +143,7 @@ func TestRepairsOfAPass(t *testing.T) {
 	w := newWorld(t)
 	id := repairs[dispatch.Crash](w)
 	r := w.pass(func(r *dispatch.Request) { r.Sweep = true })
-	if r.Sweep == nil || r.Sweep.Repaired != 1 || len(w.log.records("repair")) != 1 || w.linesOf(id, "its Job failed") != 1 {
+	if r.Sweep == nil || r.Sweep.Repaired != 1 || len(w.log.repairs()) != 1 || w.linesOf(id, "its Job failed") != 1 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -164,8 +164,8 @@ func TestShortTTL(t *testing.T) {
 			w.kube.Break(rw)
 			return true
 		})
-		if line := only(w.pass(), t); line.Outcome != dispatch.Skipped || w.kubeRequests(http.MethodPost, "/jobs") != 1 {
-			t.Errorf("%+v after %d attempts", line, w.kubeRequests(http.MethodPost, "/jobs"))
+		if line := only(w.pass(), t); line.Outcome != dispatch.Skipped || w.kubePosts("/jobs") != 1 {
+			t.Errorf("%+v after %d attempts", line, w.kubePosts("/jobs"))
 		}
 	})
 }

@@ -85,7 +85,7 @@ func TestForgedPlace(t *testing.T) {
 			if r.Repaired != 1 || w.jobsOf(id) != 1 || !strings.HasPrefix(w.state(id).InfrastructurePID, "dev:") {
 				t.Errorf("%+v: %d Jobs, pid %s", r, w.jobsOf(id), w.state(id).InfrastructurePID)
 			}
-			if n := w.kubeRequests(http.MethodPost, "/namespaces/"+namespace+"/jobs"); n != 0 {
+			if n := w.kubePosts("/namespaces/"+namespace+"/jobs"); n != 0 {
 				t.Errorf("%d attempts to make a Job in %s", n, namespace)
 			}
 		})
@@ -97,7 +97,7 @@ func TestForgedPlaceAndPID(t *testing.T) {
 	w := newWorld(t)
 	id, place := w.forged("kube-system")
 	w.call(http.MethodPatch, "/flow_runs/"+id, doc{"infrastructure_pid": place.PID()})
-	if r := w.sweep(); w.kubeRequests(http.MethodPost, "/jobs") != 0 || w.state(id).StateType != "CRASHED" {
+	if r := w.sweep(); w.kubePosts("/jobs") != 0 || w.state(id).StateType != "CRASHED" {
 		t.Errorf("%+v: the run is %s", r, w.state(id).StateType)
 	}
 }
@@ -190,8 +190,8 @@ func TestClaimOfAnotherPoolsRun(t *testing.T) {
 			w.change = func(o *dispatch.Options) { o.ForeignOrphanGrace = time.Minute }
 			id := w.movedOn(action == dispatch.GiveBack)
 			c.claim(w, id)
-			jobs := w.kubeRequests(http.MethodPost, "/jobs")
-			if r := w.sweep(); r.Repaired != 0 || r.Failed != 0 || w.state(id).StateType != "PENDING" || w.kubeRequests(http.MethodPost, "/jobs") != jobs || row(r, id).Action != dispatch.LeaveAlone {
+			jobs := w.kubePosts("/jobs")
+			if r := w.sweep(); r.Repaired != 0 || r.Failed != 0 || w.state(id).StateType != "PENDING" || w.kubePosts("/jobs") != jobs || row(r, id).Action != dispatch.LeaveAlone {
 				t.Errorf("the former pool's: %+v, the run is %s", r, w.state(id).StateType)
 			}
 			if r := w.sweepIn(time.Hour, "new"); row(r, id).Action != action || r.Repaired != 1 || w.state(id).StateType != c.want {

@@ -151,12 +151,12 @@ func TestCreationFailsWithoutEnd(t *testing.T) {
 			if r.Unknown != 1 || r.Skipped != 2 || !strings.Contains(r.Runs[1].Reason, "because of what an earlier run met") {
 				t.Fatalf("%+v", r)
 			}
-			tries := w.kubeRequests(http.MethodPost, "/jobs")
+			tries := w.kubePosts("/jobs")
 			w.waited.Store(0)
 			for _, after := range []time.Duration{2 * time.Minute, c.crashes - 2*time.Minute} {
 				w.sweepIn(after, pool)
 			}
-			if n := w.kubeRequests(http.MethodPost, "/jobs") - tries; n != 4 || w.state(ids[0]).StateType != "PENDING" {
+			if n := w.kubePosts("/jobs") - tries; n != 4 || w.state(ids[0]).StateType != "PENDING" {
 				t.Errorf("two sweeps made %d attempts, the run is %s", n, w.state(ids[0]).StateType)
 			}
 			if n := w.lines("JobNotCreated: "); n != 2 || w.lines(" still not created: ") != 1 || w.lines("failed calling webhook") != 2 {

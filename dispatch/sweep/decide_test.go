@@ -182,7 +182,7 @@ func unlawfulDeletion(w World, job Job, g Graces, tired bool) string {
 		rule(w.State == "PAUSED", "a paused run is its engine's"),
 		rule((w.State == "RUNNING" || w.State == "PENDING") && !job.Superseded, "the Job of a run that may be at work is not deleted"),
 		rule((w.State == "RUNNING" || w.State == "PENDING" && w.Job.State != Absent) && !job.NotStarted, "no pod is ended whose engine could disturb the run"),
-		rule(w.State == "SCHEDULED" && !job.Superseded && !(tired && job.NotStarted), "the Job of a run that was put back is its engine's"),
+		rule(w.State == "SCHEDULED" && !job.Superseded && (!tired || !job.NotStarted), "the Job of a run that was put back is its engine's"),
 		rule(w.State == "CRASHED" && !job.NotStarted, "deleting the live pod of a CRASHED run would make it run again"),
 		rule(terminal && w.State != "DELETED" && testNow.Sub(w.Since) <= g.Settle, "a pod whose run has just ended has its time"),
 		rule(w.State == "CANCELLING" && w.Started && testNow.Sub(w.Since) <= g.Settle, "an engine has its time to run hooks"),
