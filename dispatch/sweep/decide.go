@@ -233,7 +233,9 @@ func cancelling(w *World, now time.Time, g Graces) []Decision {
 			return leave(w, "its Job is being deleted")
 		case job.State == Active && w.Started && now.Sub(w.Since) <= g.Settle:
 			return leave(w, "its engine has %s to cancel it", g.Settle)
-		case job.State == Active && job.OfRun:
+		case job.State == Active && !job.OfRun:
+			return leave(w, "Job %s does not bear the flow run's id any more: delete it by hand", job.Place)
+		case job.State == Active:
 			live = append(live, Decision{report.DeleteJob, "the flow run is being cancelled", job})
 		}
 	}
