@@ -94,7 +94,7 @@ func (w *world) claimedAt(id, namespace string) {
 }
 
 // TestFailedJobWhosePodLives: an API server that calls a Job failed while its pod has time
-// to end is not at once believed: the engine would put the CRASHED run back.
+// to end is not acted on at once: the engine would put the CRASHED run back.
 func TestFailedJobWhosePodLives(t *testing.T) {
 	for _, state := range []string{"PENDING", "RUNNING"} {
 		for name, c := range map[string]struct {

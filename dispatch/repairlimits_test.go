@@ -14,7 +14,7 @@ import (
 // not be made. The limit counts from the first sweep that met the fault.
 func TestFirstSweepAfterAnOutage(t *testing.T) {
 	for name, c := range map[string]struct {
-		mended bool
+		cured bool
 		want   string
 		jobs   int
 	}{"that goes on": {false, "CRASHED", 0}, "that ends": {true, "PENDING", 1}} {
@@ -28,7 +28,7 @@ func TestFirstSweepAfterAnOutage(t *testing.T) {
 					t.Errorf("after %s: %+v, the run is %s", after, r, w.state(id).StateType)
 				}
 			}
-			if c.mended {
+			if c.cured {
 				w.kube.Intercept(nil)
 			}
 			w.sweepIn(outage+16*time.Minute, pool)

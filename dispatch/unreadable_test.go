@@ -81,7 +81,7 @@ func TestPIDThatMayNotBeRead(t *testing.T) {
 	}
 }
 
-// TestPIDThatCannotBeReadNow: an answer that time may mend, and the refusals of a server
+// TestPIDThatCannotBeReadNow: an answer that may change by itself, and the refusals of a server
 // that is not ready, prove nothing: the run is left until they are over.
 func TestPIDThatCannotBeReadNow(t *testing.T) {
 	for fault, begin := range map[string]func(w *world){

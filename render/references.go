@@ -138,7 +138,7 @@ func (r *references) blockObject(o *object, at path) (any, bool, error) {
 func blockData(document json.RawMessage, at path, what string) (any, error) {
 	if document == nil {
 		return nil, &Fault{At: "blocks", Kind: "ObjectNotFound", Path: at.String(),
-			Message: what + " does not exist: create it or mend the reference in the work pool, the deployment or the flow run"}
+			Message: what + " does not exist: create it or correct the reference in the work pool, the deployment or the flow run"}
 	}
 	whole, err := parse(document)
 	if err != nil {

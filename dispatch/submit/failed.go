@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// maxAttempts is how many refusals that time may mend a claim meets before it
+	// maxAttempts is how many refusals that may pass by themselves a claim meets before it
 	// is given back.
 	maxAttempts = 3
 	// maxForbiddenRetries is how many refusals by RBAC are put down to a server that

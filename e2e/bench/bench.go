@@ -45,7 +45,7 @@ func (b *Bench) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer b.meter.Close()
-	if err := b.furnish(ctx); err != nil {
+	if err := b.seed(ctx); err != nil {
 		return err
 	}
 	contestants := []contestant{
@@ -100,8 +100,8 @@ func ratios(c, to Cost) string {
 		float64(c.Memory)/float64(to.Memory), float64(c.Requests)/float64(to.Requests))
 }
 
-// furnish makes a work pool with the Python worker's own default template.
-func (b *Bench) furnish(ctx context.Context) error {
+// seed makes a work pool with the Python worker's own default template.
+func (b *Bench) seed(ctx context.Context) error {
 	template, err := exec.CommandContext(ctx, b.Worker.Bin("python"), "-c",
 		"import json\nfrom prefect_kubernetes.worker import KubernetesWorker as K\nprint(json.dumps(K.get_default_base_job_template()))").Output()
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package clock tells a server's time from the Date header of its answers: ages
-// of claims and Jobs are reckoned by the clock of the server that stamped them.
+// of claims and Jobs use the time of the server that stamped them.
 package clock
 
 import (
