@@ -15,8 +15,8 @@ import (
 func TestFirstSweepAfterAnOutage(t *testing.T) {
 	for name, c := range map[string]struct {
 		cured bool
-		want   string
-		jobs   int
+		want  string
+		jobs  int
 	}{"that goes on": {false, "CRASHED", 0}, "that ends": {true, "PENDING", 1}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -85,7 +85,7 @@ func TestForgedPlace(t *testing.T) {
 			if r.Repaired != 1 || w.jobsOf(id) != 1 || !strings.HasPrefix(w.state(id).InfrastructurePID, "dev:") {
 				t.Errorf("%+v: %d Jobs, pid %s", r, w.jobsOf(id), w.state(id).InfrastructurePID)
 			}
-			if n := w.kubePosts("/namespaces/"+namespace+"/jobs"); n != 0 {
+			if n := w.kubePosts("/namespaces/" + namespace + "/jobs"); n != 0 {
 				t.Errorf("%d attempts to make a Job in %s", n, namespace)
 			}
 		})

@@ -286,16 +286,3 @@ func leftover(w *World, job Job, now time.Time, g Graces, why string) Decision {
 	}
 	return Decision{report.DeleteJob, why, job}
 }
-
-// String names an owner for a sentence that says who claimed a run.
-func (o Owner) String() string {
-	switch o {
-	case Ours:
-		return "Slipway in this cluster"
-	case OtherCluster:
-		return "Slipway in another cluster"
-	case Foreign:
-		return "somebody else: a Python worker, or a client without a transition id"
-	}
-	return "nobody"
-}

@@ -24,6 +24,19 @@ const (
 	Foreign                   // a Python worker's, or one without an id
 )
 
+// String names an owner for a sentence that says who claimed a run.
+func (o Owner) String() string {
+	switch o {
+	case Ours:
+		return "Slipway in this cluster"
+	case OtherCluster:
+		return "Slipway in another cluster"
+	case Foreign:
+		return "somebody else: a Python worker, or a client without a transition id"
+	}
+	return "nobody"
+}
+
 // JobState is what was learned of a Job.
 type JobState int
 
