@@ -45,7 +45,7 @@ e2e: ## end to end: a real control plane and real Prefect servers, on loopback
 	cd e2e && go list -export -tags kube ./cmd/kube > /dev/null && go vet ./...
 	$(MAKE) -j2 parity system
 
-E2E := go test -vet=off -count=1 -timeout 25m -shuffle=on
+E2E := go test -vet=off -count=1 -timeout 60m -shuffle=on
 
 parity: ## renderings and observations, compared with those of the Python worker itself
 	cd e2e && $(E2E) -v ./parity
