@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,22 +172,29 @@ func look(t *testing.T, subjects []*subject) {
 // tells whether that came about.
 func drive(t *testing.T, subjects []*subject, signalled bool, ready func(*subject) bool) bool {
 	t.Helper()
-	for deadline := time.Now().Add(waitLimit); ; time.Sleep(time.Second) {
+	limit := waitLimit
+	if full {
+		limit *= 4 // so many more runs
+	}
+	for deadline := time.Now().Add(limit); ; time.Sleep(time.Second) {
 		look(t, subjects)
-		waiting := 0
+		waiting := false
+		var users sync.WaitGroup
 		for _, s := range subjects {
-			switch deed := s.next(signalled); {
-			case deed == nil && ready(s):
+			deed := s.next(signalled)
+			waiting = waiting || deed != nil || !ready(s)
+			if deed == nil || deed.at != s.state {
 				continue
-			case deed != nil && deed.at == s.state:
+			}
+			s.done++
+			users.Go(func() {
 				if err := deed.do(t.Context(), s.place.server, s.id); err != nil {
 					t.Errorf("%s: %v", s, err)
 				}
-				s.done++
-			}
-			waiting++
+			})
 		}
-		if waiting == 0 {
+		users.Wait()
+		if !waiting {
 			return true
 		}
 		if time.Now().After(deadline) {

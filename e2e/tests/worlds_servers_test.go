@@ -28,7 +28,7 @@ func TestWorldServersAndPools(t *testing.T) {
 			for _, p := range places {
 				for i, pool := range pools {
 					d := p.pool(t, pool, nil)
-					for range copies(3) {
+					for range copies(2) {
 						for j, k := range kinds() {
 							if full || i == j%2 { // for CI every other one in either pool
 								subjects = append(subjects, p.subject(t, k, d, until))
