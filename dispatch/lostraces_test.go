@@ -2,6 +2,7 @@ package dispatch_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,7 +11,7 @@ import (
 	"slipway/dispatch"
 )
 
-// effects are the requests by which a sweep acts.
+// isEffect tells whether a request is one by which a sweep acts.
 func isEffect(r *http.Request) bool {
 	switch {
 	case r.Method == http.MethodPatch, r.Method == http.MethodDelete, strings.HasSuffix(r.URL.Path, "/set_state"):
@@ -107,8 +108,9 @@ func TestReadByItselfInAnotherAttempt(t *testing.T) {
 				return false
 			})
 			r := w.pass()
-			if !once.Load() || w.jobsOf(id) != 1 || w.state(id).StateName != "AwaitingRetry" {
-				t.Errorf("%+v: the run is %s with %d Jobs", r, w.state(id).StateName, w.jobsOf(id))
+			claims := slices.DeleteFunc(w.proposals("PENDING"), func(of string) bool { return of != id })
+			if !once.Load() || len(claims) != 1 || w.jobsOf(id) != 1 || w.state(id).StateName != "AwaitingRetry" {
+				t.Errorf("%+v: after %d claims the run is %s with %d Jobs", r, len(claims), w.state(id).StateName, w.jobsOf(id))
 			}
 			w.onPrefect(nil)
 			if w.pass(); w.jobsOf(id) != 1 {

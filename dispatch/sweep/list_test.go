@@ -3,6 +3,7 @@ package sweep
 import (
 	"testing"
 
+	"slipway/dispatch/report"
 	"slipway/dispatch/workpool"
 	"slipway/prefect"
 )
@@ -43,5 +44,14 @@ func TestRunWithoutAState(t *testing.T) {
 				t.Errorf("%q with %d Jobs: %+v", state, len(jobs), picked)
 			}
 		}
+	}
+}
+
+// TestDeletionNeedsTheRunsID: whatever was decided, a Job that does not bear the run's id
+// is not deleted; no server is even asked.
+func TestDeletionNeedsTheRunsID(t *testing.T) {
+	a := &application{world: World{RunID: "r"}, decision: Decision{Action: report.DeleteJob, Job: Job{Place: here, UID: "u", State: Active, ClaimID: "c", OfPool: true}}}
+	if result := a.deleteJob(t.Context()); result.done || result.text == "" {
+		t.Errorf("%+v", result)
 	}
 }

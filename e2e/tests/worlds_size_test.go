@@ -35,10 +35,11 @@ func TestWorldManyFinishedJobs(t *testing.T) {
 	untilJobEnded(t, model)
 	finishedJobs(t, n, label, &jobObjects(t, model.id)[0])
 	t.Cleanup(func() {
-		background := metav1.DeletePropagationBackground
-		if err := w.Cluster.Client.BatchV1().Jobs("dev").DeleteCollection(contextAfter(t), metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: label}); err != nil {
-			t.Error(err)
-		}
+		jobs, background := w.Cluster.Client.BatchV1().Jobs("dev"), metav1.DeletePropagationBackground
+		eventually(t, "they are deleted", func() bool { // which may take longer than a request
+			err := jobs.DeleteCollection(contextAfter(t), metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: label})
+			return err == nil
+		})
 	})
 	subjects := []*subject{model}
 	for _, k := range someKinds(3) {
