@@ -52,7 +52,8 @@ func (s *submission) secretFailed(ctx context.Context, err error) *Result {
 // dropSecrets removes the Secrets made for a Job that will not be made: the run has
 // left the claim, and nobody else can have made the Job. Those shared by Jobs stay.
 func (s *submission) dropSecrets(ctx context.Context, r *Result) {
-	if !s.alone() || r.Outcome != report.Refused && r.Outcome != report.Unclaimed {
+	unmade := r.Outcome == report.Refused || r.Outcome == report.Unclaimed || r.Outcome == report.Skipped
+	if !s.alone() || s.unsure || !unmade {
 		return
 	}
 	for _, secret := range s.Job.Secrets {

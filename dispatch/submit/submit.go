@@ -121,6 +121,7 @@ func (s *submission) run(ctx context.Context) Result {
 			// The Job of an earlier attempt may have run to its end, and be gone; or a
 			// user has cancelled the run meanwhile and retried it.
 			if moved := s.stillPending(ctx); moved != nil {
+				s.dropSecrets(ctx, moved)
 				return *moved
 			}
 		}
