@@ -7,5 +7,5 @@ import (
 
 // Flow reads one flow.
 func (c *Client) Flow(ctx context.Context, id string) (*Flow, error) {
-	return do[*Flow](ctx, c, call{op: "read flow " + id, method: http.MethodGet, path: "/flows/" + seg(id)})
+	return read[Flow](ctx, c, call{op: "read flow " + id, method: http.MethodGet, path: "/flows/" + seg(id)})
 }

@@ -58,3 +58,15 @@ func TestNotFound(t *testing.T) {
 		})
 	}
 }
+
+// TestFlowWithoutBody: a success without an object is an error, and no flow that is nil.
+func TestFlowWithoutBody(t *testing.T) {
+	for _, body := range []string{"", "null"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+		client, _ := dial(t, prefect.Options{URL: server.URL + "/api"})
+		if flow, err := client.Flow(t.Context(), "id"); flow != nil || !prefect.IsUnavailable(err) {
+			t.Errorf("%q: %+v %v", body, flow, err)
+		}
+		server.Close()
+	}
+}
