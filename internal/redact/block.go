@@ -52,40 +52,41 @@ func (r *Redactor) LearnBlock(doc json.RawMessage) {
 
 // scalars lists the strings and numbers of a JSON value.
 func scalars(value any, list []string) []string {
-	switch v := value.(type) {
-	case string:
-		list = append(list, v)
-	case json.Number:
-		list = append(list, numberSpellings(v)...)
-	case []any:
-		for _, item := range v {
-			list = scalars(item, list)
+	eachLeaf(value, func(leaf any) {
+		switch v := leaf.(type) {
+		case string:
+			list = append(list, v)
+		case json.Number:
+			list = append(list, numberSpellings(v)...)
 		}
-	case map[string]any:
-		for _, item := range v {
-			list = scalars(item, list)
-		}
-	}
+	})
 	return list
 }
 
 // longStrings lists the strings of a JSON value that are hidden wherever they occur.
 func longStrings(value any, list []string) []string {
-	switch v := value.(type) {
-	case string:
-		if len(v) >= minAnywhere {
-			list = append(list, v)
+	eachLeaf(value, func(leaf any) {
+		if text, ok := leaf.(string); ok && len(text) >= minAnywhere {
+			list = append(list, text)
 		}
+	})
+	return list
+}
+
+// eachLeaf visits what is neither a list nor a mapping.
+func eachLeaf(value any, visit func(any)) {
+	switch v := value.(type) {
 	case []any:
 		for _, item := range v {
-			list = longStrings(item, list)
+			eachLeaf(item, visit)
 		}
 	case map[string]any:
 		for _, item := range v {
-			list = longStrings(item, list)
+			eachLeaf(item, visit)
 		}
+	default:
+		visit(v)
 	}
-	return list
 }
 
 // scalarsAt lists the strings and numbers below a path of secret_fields, such as
