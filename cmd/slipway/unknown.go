@@ -27,11 +27,14 @@ func warnOfUnknownSettings(log *slog.Logger, environment []string) {
 }
 
 func unknownSettings(environment []string) []string {
+	known := map[string]bool{}
+	for _, s := range settings() {
+		known[s.name] = true
+	}
 	var unknown []string
 	for _, pair := range environment {
 		name, _, _ := strings.Cut(pair, "=")
-		isSetting := slices.ContainsFunc(settings(), func(s setting) bool { return s.name == name })
-		if strings.HasPrefix(name, "SLIPWAY_") && !isSetting && !serviceVariable.MatchString(name) {
+		if strings.HasPrefix(name, "SLIPWAY_") && !known[name] && !serviceVariable.MatchString(name) {
 			unknown = append(unknown, name)
 		}
 	}
