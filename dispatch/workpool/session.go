@@ -57,7 +57,7 @@ func (s *Servers) Unopened(pool string) *Session {
 	return &Session{
 		Options: s.Options, Prefect: s.Options.Prefect, Kube: s.Options.Kube,
 		Pool: &prefect.WorkPool{Name: pool}, servers: s, started: s.Options.Now(),
-		owners:  owners{deployments: map[string]*prefect.Deployment{}, flows: map[string]*prefect.Flow{}},
+		owners:  newOwners(),
 		blocked: map[string]string{},
 	}
 }
