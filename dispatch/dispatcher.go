@@ -45,7 +45,7 @@ func (d *Dispatcher) Dispatch(ctx context.Context, req Request) ([]Report, error
 	})
 }
 
-// eachPool opens a session for each work pool, and closes it after its use.
+// eachPool makes a session for each work pool, and uses them side by side.
 func (d *Dispatcher) eachPool(pools []string, use func(i int, session *workpool.Session) error) error {
 	errs := make([]error, len(pools))
 	var all sync.WaitGroup
@@ -81,12 +81,19 @@ func (d *Dispatcher) pass(ctx context.Context, session *workpool.Session, req Re
 			err = errors.Join(err, failed)
 		}
 	}
-	session.Flush(ctx)
-	if r.Warnings = session.TakeWarnings(); err != nil {
-		r.Error = session.Text(err)
-	}
+	r.Warnings, r.Error = finish(ctx, session, err)
 	r.Milliseconds = session.Took().Milliseconds()
 	return err
+}
+
+// finish sends the log lines that are left, and returns what a report ends with: the
+// warnings, and why it ended early.
+func finish(ctx context.Context, session *workpool.Session, err error) (warnings []string, ended string) {
+	session.Flush(ctx)
+	if err != nil {
+		ended = session.Text(err)
+	}
+	return session.TakeWarnings(), ended
 }
 
 // meet reads what every look at a work pool needs.
@@ -119,10 +126,7 @@ func (d *Dispatcher) Sweep(ctx context.Context, req SweepRequest) ([]SweepReport
 		if err == nil {
 			err = sweep.Run(ctx, session, req.DryRun, r)
 		}
-		session.Flush(ctx)
-		if r.Warnings = session.TakeWarnings(); err != nil {
-			r.Error = session.Text(err)
-		}
+		r.Warnings, r.Error = finish(ctx, session, err)
 		return err
 	})
 }

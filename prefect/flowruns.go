@@ -25,13 +25,26 @@ type FlowRun struct {
 	InfrastructurePID      string     `json:"infrastructure_pid"`
 	RunCount               int        `json:"run_count"`
 	EmpiricalPolicy        struct {
-		RetryType string `json:"retry_type"` // in_process: its engine tries again, and no poll returns it
+		RetryType string `json:"retry_type"` // see WaitsForEngine
 	} `json:"empirical_policy"`
 
 	// Raw is the document as sent: whole from FlowRun, perhaps without its
 	// parameters from ScheduledFlowRuns, nil from lists.
 	Raw     json.RawMessage `json:"-"`
 	Trimmed bool            `json:"-"` // Raw lacks the parameters; FlowRun has them
+}
+
+// WaitsForEngine tells whether the run's own engine tries it again, in the pod that it
+// has: no poll returns it. The server keeps the word while the further try runs (3.8.8,
+// 2.20.25).
+func (r *FlowRun) WaitsForEngine() bool { return r.EmpiricalPolicy.RetryType == "in_process" }
+
+// TransitionID is that of the run's state; "" if it has none.
+func (r *FlowRun) TransitionID() string {
+	if r.State == nil {
+		return ""
+	}
+	return r.State.Details.TransitionID
 }
 
 // UnmarshalJSON keeps the whole document beside the fields.

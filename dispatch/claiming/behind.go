@@ -97,7 +97,7 @@ func (p *pass) sameInstant(ctx context.Context, queue prefect.WorkQueue, polled 
 	}
 	var hidden []prefect.FlowRun
 	for _, run := range runs {
-		if !p.tried[run.ID] && p.wanted(run.ID) && run.EmpiricalPolicy.RetryType != "in_process" {
+		if !p.tried[run.ID] && p.wanted(run.ID) && !run.WaitsForEngine() {
 			hidden = append(hidden, run)
 		}
 	}

@@ -29,7 +29,7 @@ func (p *pass) own(ctx context.Context, ready *prepared, answered func()) submit
 	}
 	answered()
 	if ready.fault != nil {
-		return submit.Crash(ctx, p.submission(ready), "Slipway cannot render the Job of this flow run: "+ready.fault.Error())
+		return submit.Crash(ctx, p.submission(ready), ready.fault)
 	}
 	return submit.Submit(ctx, p.submission(ready))
 }
@@ -119,10 +119,7 @@ const (
 // unanswered is a claim that the server fails on. The run's log says so, once.
 func (p *pass) unanswered(ctx context.Context, ready *prepared, err error) *submit.Result {
 	const prefix = "Slipway could not claim this flow run: "
-	message := p.session.Options.Redactor.Text(prefix + p.session.Text(err))
-	if told, readErr := p.session.Told(ctx, ready.run.ID, prefix); readErr == nil && !workpool.SameText(told.Last, message) {
-		p.session.Tell(ctx, ready.run.ID, workpool.LevelWarning, message)
-	}
+	p.session.TellOnce(ctx, ready.run.ID, prefix, prefix+p.session.Text(err))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failures[ready.run.DeploymentID]++

@@ -88,7 +88,7 @@ func (p *pass) poll(ctx context.Context, queues []string, after *time.Time) (pag
 	if err != nil {
 		return page{}, workpool.PrefectError(ctx, fmt.Sprintf("poll the due flow runs of work pool %q", p.report.Pool), err)
 	}
-	return page{runs: answer.Runs, full: answer.Full, at: p.session.Options.Now()}, nil
+	return page{runs: answer.Runs, full: answer.Full, at: answer.Answered}, nil
 }
 
 // untried picks the runs that this pass is asked for and has not tried, and marks
@@ -169,7 +169,7 @@ func (p *pass) readAgain(ctx context.Context, ready *prepared) *submit.Result {
 		return result(report.Skipped, "the run was deleted")
 	case err != nil:
 		return result(report.Failed, "read the run before its claim: %s", p.session.Text(err))
-	case now.StateType != "SCHEDULED" || now.EmpiricalPolicy.RetryType == "in_process":
+	case now.StateType != "SCHEDULED" || now.WaitsForEngine():
 		return result(report.Skipped, "the run has moved on to %s meanwhile", now.StateType)
 	case !sameAttempt(now, &ready.run):
 		// What was found for the state before may not hold for this one.

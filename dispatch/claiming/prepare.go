@@ -92,7 +92,7 @@ func (p *pass) deploymentGone(ctx context.Context, run *prefect.FlowRun) *submit
 	if p.session.As == render.V2 {
 		return result(report.Skipped, "its deployment %s is deleted; cancel or delete the run", run.DeploymentID)
 	}
-	why := fmt.Sprintf("Deployment %s was deleted before this flow run could be submitted.", run.DeploymentID)
+	why := workpool.DeploymentGone(run)
 	done, err := p.session.Propose(ctx, workpool.Change{RunID: run.ID, Type: "CANCELLED", Name: "Cancelled", Message: why,
 		Still: func(now *prefect.FlowRun) bool { return now.StateType == "SCHEDULED" }})
 	switch {

@@ -44,7 +44,7 @@ func Explain(ctx context.Context, servers *workpool.Servers, id string) (*Explan
 		return nil, workpool.NotFoundOr(ctx, err, "flow run "+id)
 	}
 	e := &explainer{servers: servers, session: servers.Unopened(run.WorkPoolName), run: run}
-	engineRetry := run.EmpiricalPolicy.RetryType == "in_process"
+	engineRetry := run.WaitsForEngine()
 	switch {
 	case run.StateType == "SCHEDULED" && !engineRetry:
 		e.scheduled(ctx)

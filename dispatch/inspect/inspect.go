@@ -88,7 +88,7 @@ func (i *inspector) read(ctx context.Context, s Subject) error {
 			return workpool.NotFoundOr(ctx, err, "flow run "+s.FlowRun)
 		}
 		i.run, flowID = run, run.FlowID
-		i.documents.FlowRun, i.documents.Suffix = run.Raw, claim.Suffix(transitionOf(run))
+		i.documents.FlowRun, i.documents.Suffix = run.Raw, claim.Suffix(run.TransitionID())
 		i.servePool(run.WorkPoolName)
 		if s.Deployment == "" {
 			s.Deployment = run.DeploymentID
@@ -143,20 +143,13 @@ func madeUp(d *prefect.Deployment) json.RawMessage {
 	return body
 }
 
-func transitionOf(run *prefect.FlowRun) string {
-	if run.State == nil {
-		return ""
-	}
-	return run.State.Details.TransitionID
-}
-
 // identity is that of the Job of the run's current claim, if it has one of this
 // cluster.
 func identity(ctx context.Context, session *workpool.Session, job *render.Job, run *prefect.FlowRun) render.Identity {
-	if run == nil || transitionOf(run) == "" || session.NameCluster(ctx) != nil || !claim.Verify(session.Cluster, run.ID, transitionOf(run)) {
+	if run == nil || run.TransitionID() == "" || session.NameCluster(ctx) != nil || !claim.Verify(session.Cluster, run.ID, run.TransitionID()) {
 		return render.Identity{}
 	}
-	return session.Identity(claim.JobName(job.NameBase, transitionOf(run)), transitionOf(run))
+	return session.Identity(claim.JobName(job.NameBase, run.TransitionID()), run.TransitionID())
 }
 
 // Verdict is what the API server says of a Job that it was asked to try only.

@@ -124,11 +124,7 @@ func (s *submission) tellOnce(ctx context.Context, cause string) time.Duration {
 		still = "still "
 	}
 	prefix := fmt.Sprintf("Job %s is %snot created: ", s.Place, still)
-	message := prefix + notCreated + ": " + cause
-	told, err := s.Session.Told(ctx, s.Run.ID, prefix)
-	if err == nil && !workpool.SameText(told.Last, message) {
-		s.Session.Tell(ctx, s.Run.ID, workpool.LevelWarning, message)
-	}
+	told := s.Session.TellOnce(ctx, s.Run.ID, prefix, prefix+notCreated+": "+cause)
 	if told.First.IsZero() {
 		return 0
 	}
@@ -200,17 +196,18 @@ func (s *submission) unclaim(ctx context.Context, why string, wait time.Duration
 // orphan grace on that is the sweeps' affair, for which the Job must provably not be
 // there.
 func (s *submission) crash(ctx context.Context, why string) *Result {
-	if !s.Repair && !s.alone() {
+	switch {
+	case s.alone():
+		return s.crashNow(ctx, why)
+	case !s.Repair:
 		return s.result(report.Unknown, "%s; it stays PENDING, and a sweep tries again", why)
 	}
-	if s.Repair {
-		_, err := s.Session.Kube.Job(ctx, s.Place.Namespace, s.Place.Name)
-		switch {
-		case kube.IsRefused(err):
-			return s.notYet(ctx, why)
-		case !kube.IsNotFound(err):
-			return s.result(report.Unknown, "%s; its Job exists all the same, or cannot be read; a later sweep settles it", why)
-		}
+	_, err := s.Session.Kube.Job(ctx, s.Place.Namespace, s.Place.Name)
+	switch {
+	case kube.IsRefused(err):
+		return s.notYet(ctx, why)
+	case !kube.IsNotFound(err):
+		return s.result(report.Unknown, "%s; its Job exists all the same, or cannot be read; a later sweep settles it", why)
 	}
 	return s.crashNow(ctx, why)
 }
@@ -224,10 +221,10 @@ func (s *submission) crashNow(ctx context.Context, why string) *Result {
 }
 
 // Crash makes a run CRASHED that is PENDING under a claim and of which no Job can be
-// made, and writes the reason into its log. Of the submission it needs Session, Run,
+// rendered, and writes the fault into its log. Of the submission it needs Session, Run,
 // Claim and Repair.
-func Crash(ctx context.Context, s Submission, why string) Result {
-	return *(&submission{Submission: s}).crashNow(ctx, why)
+func Crash(ctx context.Context, s Submission, fault error) Result {
+	return *(&submission{Submission: s}).crashNow(ctx, "Slipway cannot render the Job of this flow run: "+fault.Error())
 }
 
 // Cancel likewise ends a run that nobody can start.
@@ -240,11 +237,8 @@ func (s *submission) settle(ctx context.Context, outcome report.Outcome, why str
 	why = s.Session.Options.Redactor.Text(why)
 	change.RunID, change.Message = s.Run.ID, why
 	change.Still = func(run *prefect.FlowRun) bool { return s.Claim.HeldBy(run.State) }
-	if !s.Repair {
-		var cancel context.CancelFunc
-		ctx, cancel = s.Claim.undoing(ctx, s.Session.Options)
-		defer cancel()
-	}
+	ctx, cancel := s.undoing(ctx)
+	defer cancel()
 	done, err := s.Session.Propose(ctx, change)
 	switch {
 	case err != nil:

@@ -15,11 +15,8 @@ import (
 // it needs Session, Run, Claim and Repair.
 func PutBack(ctx context.Context, s Submission) Result {
 	session, run, held := s.Session, s.Run, s.Claim
-	if !s.Repair {
-		var cancel context.CancelFunc
-		ctx, cancel = held.undoing(ctx, session.Options)
-		defer cancel()
-	}
+	ctx, cancel := s.undoing(ctx)
+	defer cancel()
 	former, err := formerState(ctx, session, run)
 	if err != nil {
 		return Resultf(report.Unknown, "the poll was out of date, and the run's former state could not be read: %s; the run stays PENDING and gets no Job", session.Text(err))

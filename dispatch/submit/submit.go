@@ -35,12 +35,6 @@ func (c Claim) Age(now time.Time) time.Duration {
 // yet.
 func (c Claim) InTime(o workpool.Options) bool { return o.OrphanGrace-c.Age(o.Now()) >= UnclaimMargin }
 
-// undoing ends before a sweep may act on the claim: whatever the owner proposes to undo
-// it must not arrive later.
-func (c Claim) undoing(ctx context.Context, o workpool.Options) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, o.OrphanGrace-c.Age(o.Now())-UnclaimMargin/2)
-}
-
 // HeldBy tells whether a run is PENDING under the claim. A request that hung, and whose
 // repeat was granted long ago, may be granted once more when the run has ended: so the
 // state must be the one that was granted (or that a sweep has found), and not only bear
@@ -86,6 +80,16 @@ type Submission struct {
 	// Repair: a sweep makes the Job. The claim's owner may have tried before, and
 	// other sweeps may try beside this one, so the claim is never given back.
 	Repair bool
+}
+
+// undoing ends before a sweep may act on the claim: whatever the owner proposes to undo
+// it must not arrive later. A sweep itself has no such end.
+func (s *Submission) undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.Repair {
+		return ctx, func() {}
+	}
+	o := s.Session.Options
+	return context.WithTimeout(ctx, o.OrphanGrace-s.Claim.Age(o.Now())-UnclaimMargin/2)
 }
 
 // submission is the state of one.

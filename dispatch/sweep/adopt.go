@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"slipway/dispatch/claim"
 	"slipway/kube"
 )
 
@@ -46,8 +45,7 @@ func (l *look) newestWorkers(ctx context.Context) *Job {
 	if newest != nil || l.world.PID.Known() {
 		return newest
 	}
-	list := kube.JobList{LabelSelector: claim.LabelFlowRun + "=" + l.world.RunID, Keys: append(slices.Clone(keptKeys), claim.LabelPool, claim.LabelWorkersPool)}
-	if err := l.session.Kube.EachJob(ctx, list, func(found *kube.Job) { consider(l.jobOf(found)) }); err != nil {
+	if err := l.eachJob(ctx, "", consider); err != nil {
 		return nil
 	}
 	return newest

@@ -147,10 +147,9 @@ func (a *application) createJob(ctx context.Context) applied {
 	var fault *render.Fault
 	switch {
 	case errors.As(err, &fault):
-		return a.result(ctx, submit.Crash(ctx, s, "Slipway cannot render the Job of this flow run: "+fault.Error()), report.Refused)
+		return a.result(ctx, submit.Crash(ctx, s, fault), report.Refused)
 	case errors.Is(err, workpool.ErrDeploymentGone):
-		why := fmt.Sprintf("Deployment %s was deleted before this flow run could be submitted.", a.run.DeploymentID)
-		return a.result(ctx, submit.Cancel(ctx, s, why), report.Refused)
+		return a.result(ctx, submit.Cancel(ctx, s, workpool.DeploymentGone(a.run)), report.Refused)
 	case err != nil:
 		return failed(err)
 	}

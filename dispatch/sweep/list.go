@@ -176,7 +176,7 @@ func (s *sweep) pick(run *prefect.FlowRun, jobs []*listed) *subject {
 	}
 	picked := newSubject(run.ID, run.StateType, jobs)
 	switch {
-	case run.StateType == "SCHEDULED" && run.EmpiricalPolicy.RetryType != "in_process" && len(jobs) == 0:
+	case run.StateType == "SCHEDULED" && !run.WaitsForEngine() && len(jobs) == 0:
 		return nil // the poll returns it
 	case len(jobs) == 0 && s.waitFor(run) != "":
 		picked.row = &report.Row{ID: run.ID, Name: run.Name, State: run.StateType, Action: report.LeaveAlone, Reason: s.waitFor(run)}
@@ -198,10 +198,10 @@ func (s *sweep) isHealthy(run *prefect.FlowRun, job *listed) bool {
 	case "RUNNING":
 		return reported
 	case "PENDING":
-		current := !isClaim(run) || strings.EqualFold(job.claim, transitionOf(run))
-		return reported && current && run.EmpiricalPolicy.RetryType != "in_process"
+		current := !isClaim(run) || strings.EqualFold(job.claim, run.TransitionID())
+		return reported && current && !run.WaitsForEngine()
 	case "SCHEDULED":
-		return reported && run.EmpiricalPolicy.RetryType == "in_process"
+		return reported && run.WaitsForEngine()
 	}
 	return false
 }
@@ -218,7 +218,7 @@ func (s *sweep) waitFor(run *prefect.FlowRun) string {
 		return ""
 	}
 	age := s.session.ServerNow().Sub(run.State.Timestamp)
-	switch owner := ownerOf(s.session.Cluster, run.ID, transitionOf(run)); {
+	switch owner := ownerOf(s.session.Cluster, run.ID, run.TransitionID()); {
 	case owner == OtherCluster, owner == Foreign && (options.ForeignOrphanGrace == 0 || age <= options.ForeignOrphanGrace):
 		return "claimed by " + owner.String()
 	case owner == Ours && age <= options.OrphanGrace:
@@ -240,11 +240,4 @@ func ownerOf(cluster, runID, transitionID string) Owner {
 		return OtherCluster
 	}
 	return Foreign
-}
-
-func transitionOf(run *prefect.FlowRun) string {
-	if run.State == nil {
-		return ""
-	}
-	return run.State.Details.TransitionID
 }

@@ -85,8 +85,7 @@ func (l *look) readRun() {
 	if run.State != nil {
 		w.Since = run.State.Timestamp
 	}
-	// The server keeps the word while the further try runs (3.8.8, 2.20.25).
-	w.EngineRetry = run.EmpiricalPolicy.RetryType == "in_process" && run.StateType != "RUNNING"
+	w.EngineRetry = run.WaitsForEngine() && run.StateType != "RUNNING"
 	if run.NextScheduledStartTime != nil {
 		w.RetryAt = *run.NextScheduledStartTime
 	}
@@ -101,7 +100,7 @@ func (l *look) readClaim(ctx context.Context) error {
 	if over(l.world.State) || l.world.State == "PAUSED" {
 		return nil // the claim does not matter any more
 	}
-	if state == nil || state.Type != "PENDING" || state.Name != "Pending" {
+	if state == nil || !grantsClaim(state) {
 		states, err := l.session.Prefect.FlowRunStates(ctx, l.run.ID)
 		if err != nil {
 			return err
@@ -126,12 +125,22 @@ func (l *look) readClaim(ctx context.Context) error {
 
 func newestClaim(states []prefect.State) *prefect.State {
 	var newest *prefect.State
-	for i, state := range states {
-		if state.Type == "PENDING" && state.Name == "Pending" && (newest == nil || state.Timestamp.After(newest.Timestamp)) {
-			newest = &states[i]
+	for i := range states {
+		if state := &states[i]; grantsClaim(state) && (newest == nil || state.Timestamp.After(newest.Timestamp)) {
+			newest = state
 		}
 	}
 	return newest
+}
+
+// grantsClaim tells whether a state is a claim, whoever made it.
+func grantsClaim(state *prefect.State) bool {
+	return state.Type == "PENDING" && state.Name == "Pending"
+}
+
+// endsAttempt tells whether the attempt of the claim before a state is over with it.
+func endsAttempt(state *prefect.State) bool {
+	return over(state.Type) || state.Type == "PAUSED" && state.Name == "Suspended"
 }
 
 // over tells whether a state type is terminal.
@@ -169,7 +178,7 @@ func (l *look) startedElsewhere() time.Time {
 	for _, state := range l.states { // the oldest first
 		switch {
 		case !state.Timestamp.After(l.world.ClaimedAt):
-		case over(state.Type) || state.Type == "PAUSED" && state.Name == "Suspended":
+		case endsAttempt(&state):
 			ended = state.Timestamp
 		case !ended.IsZero() && (state.Type == "RUNNING" || state.Type == "PENDING") && state.Timestamp.After(ended):
 			started = state.Timestamp
@@ -182,7 +191,7 @@ func (l *look) startedElsewhere() time.Time {
 func (l *look) grants() int {
 	n := 0
 	for _, state := range l.states {
-		if state.Type == "PENDING" && state.Name == "Pending" && strings.EqualFold(state.Details.TransitionID, l.world.ClaimID) {
+		if grantsClaim(&state) && strings.EqualFold(state.Details.TransitionID, l.world.ClaimID) {
 			n++
 		}
 	}
@@ -203,7 +212,6 @@ func (l *look) superseded(transitionID string) bool {
 		}
 	}
 	return claimed != nil && slices.ContainsFunc(l.states, func(state prefect.State) bool {
-		ended := over(state.Type) || state.Type == "PAUSED" && state.Name == "Suspended"
-		return ended && state.Timestamp.After(claimed.Timestamp)
+		return endsAttempt(&state) && state.Timestamp.After(claimed.Timestamp)
 	})
 }

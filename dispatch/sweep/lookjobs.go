@@ -151,8 +151,7 @@ func (l *look) readRendered(ctx context.Context) {
 // all proves that there is none.
 func (l *look) findAnywhere(ctx context.Context, namespace string) {
 	w := &l.world
-	err := l.session.Kube.EachJob(ctx, kube.JobList{Namespace: namespace, LabelSelector: claim.LabelFlowRun + "=" + w.RunID, Keys: append(slices.Clone(keptKeys), claim.LabelPool, claim.LabelWorkersPool)}, func(found *kube.Job) {
-		job := l.jobOf(found)
+	err := l.eachJob(ctx, namespace, func(job Job) {
 		// A Job of an earlier attempt is not that of somebody else's claim.
 		foreign := w.Owner == Foreign && (!job.finished() || job.ClaimID == "" && !job.Created.Before(w.ClaimedAt))
 		if foreign || w.Owner != Foreign && strings.EqualFold(job.ClaimID, w.ClaimID) {
@@ -165,6 +164,15 @@ func (l *look) findAnywhere(ctx context.Context, namespace string) {
 	case w.Job.State == Unseen:
 		w.Job.State = Absent
 	}
+}
+
+// eachJob lists the Jobs of the run in a namespace, or in all ("").
+func (l *look) eachJob(ctx context.Context, namespace string, f func(Job)) error {
+	list := kube.JobList{
+		Namespace: namespace, LabelSelector: claim.LabelFlowRun + "=" + l.world.RunID,
+		Keys: append(slices.Clone(keptKeys), claim.LabelPool, claim.LabelWorkersPool),
+	}
+	return l.session.Kube.EachJob(ctx, list, func(found *kube.Job) { f(l.jobOf(found)) })
 }
 
 // findForeign looks where the Job of somebody else's old claim would be: in the

@@ -94,11 +94,22 @@ func (s *Session) Told(ctx context.Context, runID, prefix string) (Told, error) 
 	return told, nil
 }
 
+// TellOnce writes a warning that begins with a prefix into a run's log, unless the last
+// line that begins so says the same, or the log cannot be read. It returns what the log
+// said before.
+func (s *Session) TellOnce(ctx context.Context, runID, prefix, message string) Told {
+	message = s.Options.Redactor.Text(message) // as the log has it
+	told, err := s.Told(ctx, runID, prefix)
+	if err == nil && !SameText(told.Last, message) {
+		s.Tell(ctx, runID, LevelWarning, message)
+	}
+	return told
+}
+
 // requestIDs are what two refusals of one cause may differ in.
 var requestIDs = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|pods "[^"]*"`)
 
-// SameText compares messages but for ids that each request has of its own. A message
-// is redacted before it is written.
+// SameText compares messages but for ids that each request has of its own.
 func SameText(a, b string) bool {
 	return requestIDs.ReplaceAllString(a, "#") == requestIDs.ReplaceAllString(b, "#")
 }
